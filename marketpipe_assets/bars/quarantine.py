@@ -1,0 +1,103 @@
+"""Split minute bars into the valid and the quarantined. What makes a bar valid is in rules.py."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import polars as pl
+
+from marketpipe_assets.bars.rules import Rule, RuleSet, Severity
+from marketpipe_assets.bars.schema import BROKEN_RULES, FLAGS
+from marketpipe_assets.bars.sessions import Sessions
+
+PAYLOAD = ("open", "high", "low", "close", "volume", "trade_count", "vwap")
+"""What two copies of a bar must share to be identical."""
+
+
+class Split(NamedTuple):
+    """Every bar of the input, in exactly one of the two.
+
+    `valid` has `flags`, the WARN rules a bar broke (null: none), and is sorted by symbol in the order of arrival, then
+    `ts`. `quarantined` has `broken_rules`, every rule a bar broke, in the order of arrival. `broken` counts bars by
+    rule, whatever its severity.
+    """
+
+    valid: pl.DataFrame
+    quarantined: pl.DataFrame
+    broken: Mapping[str, int]
+
+
+def split_by_rules(bars: pl.DataFrame, rule_set: RuleSet, sessions: Sessions) -> Split:
+    """Judge bars in the order they arrived. `bars` has `schema.BAR_COLUMNS`, rows grouped by symbol and session."""
+    rules = rule_set.rules
+    verdict = broken_mask(bars, rule_set, sessions)
+    errors = _bits(rules, Severity.ERROR)
+    bad = verdict & errors != 0
+    flagged = verdict & _bits(rules, Severity.WARN)
+    valid = bars.with_columns(_names(flagged, rules).alias("flags").cast(FLAGS["flags"])).filter(~bad)
+    quarantined = bars.filter(bad).with_columns(
+        _names(verdict.filter(bad), rules).alias("broken_rules").cast(BROKEN_RULES["broken_rules"])
+    )
+    return Split(_sorted_by_time(valid), quarantined, _counts(verdict, rules))
+
+
+def broken_mask(bars: pl.DataFrame, rule_set: RuleSet, sessions: Sessions) -> pl.Series:
+    """One integer per bar: bit n is set where the n-th of `rule_set.rules` is broken."""
+    limits = rule_set.limits
+    bit = (
+        (~rule.holds(limits)).fill_null(False).cast(pl.UInt32) * (1 << number)
+        for number, rule in enumerate(rule_set.rules.values())
+    )
+    facts = bars.with_columns(copy_numbers(bars), sessions.in_window(bars) | bars["session"].is_null())
+    return facts.select(pl.sum_horizontal(bit).alias("broken"))["broken"]
+
+
+def copy_numbers(bars: pl.DataFrame) -> pl.Series:
+    """`copy`: 0 for a minute that comes once and for the first of identical copies; 1 for every other copy.
+
+    Only sessions in which a bar does not come after the one before it can hold copies, so only those are grouped.
+    """
+    rising = (pl.col("symbol") != pl.col("symbol").shift()) | (pl.col("ts") > pl.col("ts").shift())
+    stalled = bars.select(~rising.fill_null(True))["symbol"] if bars.height else pl.Series([], dtype=pl.Boolean)
+    copies = pl.Series("copy", pl.repeat(0, bars.height, dtype=pl.UInt8, eager=True))
+    if not stalled.any():
+        return copies
+    key = ("symbol", "session_date")
+    suspects = bars.with_row_index().join(bars.filter(stalled).select(key).unique(), on=key, how="semi")
+    ranked = suspects.with_columns(
+        (pl.col("index") == pl.col("index").min()).over("symbol", "ts").alias("first"),
+        (pl.struct(PAYLOAD).n_unique() > 1).over("symbol", "ts").alias("conflicting"),
+    )
+    again = ranked.filter(pl.col("conflicting") | ~pl.col("first"))
+    return copies.scatter(again["index"], 1)
+
+
+def _bits(rules: Mapping[str, Rule], severity: Severity) -> int:
+    return sum(1 << number for number, rule in enumerate(rules.values()) if rule.severity == severity)
+
+
+def _names(masks: pl.Series, rules: Mapping[str, Rule]) -> pl.Series:
+    distinct = masks.unique()
+    if distinct.to_list() in ([], [0]):
+        return pl.Series("names", pl.repeat(None, masks.len(), dtype=pl.List(pl.String), eager=True))
+    names = pl.DataFrame({"mask": distinct, "names": [_broken(mask, rules) or None for mask in distinct]})
+    return masks.to_frame("mask").join(names, on="mask", how="left", maintain_order="left")["names"]
+
+
+def _broken(mask: int, rules: Iterable[str]) -> list[str]:
+    return [name for number, name in enumerate(rules) if mask >> number & 1]
+
+
+def _counts(masks: pl.Series, rules: Mapping[str, Rule]) -> Mapping[str, int]:
+    tally = dict(masks.filter(masks != 0).value_counts().iter_rows())
+    return {
+        name: total
+        for number, name in enumerate(rules)
+        if (total := sum(count for mask, count in tally.items() if mask >> number & 1))
+    }
+
+
+def _sorted_by_time(bars: pl.DataFrame) -> pl.DataFrame:
+    rising = (pl.col("symbol") != pl.col("symbol").shift()) | (pl.col("ts") > pl.col("ts").shift())
+    if bars.select(rising.all()).item():
+        return bars
+    return bars.with_columns(pl.col("symbol").rle_id().alias("arrival")).sort("arrival", "ts").drop("arrival")

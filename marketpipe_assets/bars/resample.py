@@ -1,0 +1,186 @@
+"""Longer bars from minute bars, for many symbols and sessions in one call."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from marketpipe_assets.bars.clock import Minutes, days_of, minutes_of, timestamps_of, utc_offsets
+from marketpipe_assets.bars.schema import BAR_COLUMNS
+from marketpipe_assets.bars.sessions import Sessions
+from marketpipe_assets.bars.timeframes import MINUTES_PER_DAY, Timeframe
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+MINUTES_PER_HOUR = 60
+
+
+class Anchor(StrEnum):
+    """Where buckets begin: on the exchange's clock, or counted from the session's open."""
+
+    CLOCK = "clock"
+    SESSION = "session"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Bars as arrays, one value per bar, sorted by symbol and time.
+
+    `row` points into the frame they came from, `symbol` numbers its runs, `traded` counts the bars that have a trade
+    count, `priced` is vwap·volume and `priced_volume` the volume of bars that have a vwap; None: no bar has any.
+    """
+
+    row: Integers
+    symbol: Integers
+    day: Integers
+    minute: Minutes
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+    regular: npt.NDArray[np.bool_]
+    trades: Floats | None
+    traded: Floats | None
+    priced: Floats | None
+    priced_volume: Floats | None
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> "Columns":
+        if mask.all():
+            return self
+        return Columns(*(None if (values := getattr(self, f.name)) is None else values[mask] for f in fields(self)))
+
+
+def resample(
+    bars: pl.DataFrame,
+    timeframes: Iterable[Timeframe],
+    sessions: Sessions,
+    session: str = "regular",
+    anchor: Anchor = Anchor.CLOCK,
+) -> Mapping[str, pl.DataFrame]:
+    """Timeframe label → longer bars of `schema.BAR_COLUMNS`, sorted as `bars`: by symbol, then `ts`.
+
+    `bars` are valid minute bars, sorted by symbol and `ts`, at most one per symbol and minute. `session` says which
+    of them count: `regular` or `extended` (pre and post as well); a day is always one session's regular bars.
+
+    A bar's `ts` is its bucket's first instant on the exchange's clock (or counted from the open), so the 09:00 hour
+    bar holds 09:30-10:00; no bucket spans two sessions: where the clock would put two in one, the later part begins
+    with its session's trading day. The `ts` of a day is local midnight of its session date. `vwap` is
+    Σ(vwap·volume)/Σvolume over the bars that have one, null if none has. `session` is regular if any minute is.
+    """
+    minutes = _columns(bars)
+    regular = minutes.where(minutes.regular)
+    chosen = regular if session == "regular" else minutes
+    done = {1: chosen}
+    longer: dict[str, pl.DataFrame] = {}
+    for timeframe in sorted(timeframes, key=lambda each: each.minutes):
+        if timeframe.minutes == MINUTES_PER_DAY:
+            source = done[max(done)] if chosen is regular else regular
+            grouped = _grouped(source, sessions.local_midnights(source.day))
+        else:
+            source = done[max(length for length in done if timeframe.minutes % length == 0)]
+            grouped = _grouped(source, STARTS[anchor](source, timeframe.minutes, sessions))
+            done[timeframe.minutes] = grouped
+        longer[timeframe.label] = _frame(bars, grouped)
+    return longer
+
+
+def _clock_starts(bars: Columns, length: int, sessions: Sessions) -> Minutes:
+    offsets = utc_offsets(bars.minute, sessions.timezone)
+    starts = (bars.minute + offsets) // length * length - offsets
+    if length > MINUTES_PER_HOUR:  # a bucket that holds a change of the clock begins by the offset before it
+        starts += offsets - utc_offsets(starts, sessions.timezone)
+    return np.maximum(starts, sessions.day_starts(bars.day)) if sessions.rolls_in_the_evening else starts
+
+
+def _session_starts(bars: Columns, length: int, sessions: Sessions) -> Minutes:
+    opens = sessions.opens(bars.day)
+    starts = opens + (bars.minute - opens) // length * length
+    return np.maximum(starts, sessions.day_starts(bars.day))
+
+
+STARTS: Mapping[Anchor, Callable[[Columns, int, Sessions], Minutes]] = {
+    Anchor.CLOCK: _clock_starts,
+    Anchor.SESSION: _session_starts,
+}
+
+
+def _grouped(bars: Columns, starts: Minutes) -> Columns:
+    """One bar per run of equal symbol, trading day and start."""
+    if starts.size == 0:
+        return bars
+    changes = (np.diff(starts) != 0) | (np.diff(bars.day) != 0) | (np.diff(bars.symbol) != 0)
+    first = np.concatenate(([0], np.flatnonzero(changes) + 1))
+    last = np.concatenate((first[1:], [starts.size])) - 1
+    return Columns(
+        row=bars.row[first],
+        symbol=bars.symbol[first],
+        day=bars.day[first],
+        minute=starts[first],
+        open=bars.open[first],
+        high=np.maximum.reduceat(bars.high, first),
+        low=np.minimum.reduceat(bars.low, first),
+        close=bars.close[last],
+        regular=np.logical_or.reduceat(bars.regular, first),
+        **{name: _sums(getattr(bars, name), first) for name in SUMMED},
+    )
+
+
+SUMMED = ("volume", "trades", "traded", "priced", "priced_volume")
+
+
+def _sums(values: Floats | None, first: Integers) -> Floats | None:
+    return None if values is None else np.add.reduceat(values, first)
+
+
+def _columns(bars: pl.DataFrame) -> Columns:
+    volume = bars["volume"].to_numpy()
+    has_trades = bars["trade_count"].null_count() < bars.height
+    has_vwap = bars["vwap"].null_count() < bars.height
+    return Columns(
+        row=np.arange(bars.height),
+        symbol=bars["symbol"].rle_id().to_numpy().astype(np.int64),
+        day=days_of(bars["session_date"]),
+        minute=minutes_of(bars["ts"]),
+        open=bars["open"].to_numpy(),
+        high=bars["high"].to_numpy(),
+        low=bars["low"].to_numpy(),
+        close=bars["close"].to_numpy(),
+        volume=volume,
+        trades=bars["trade_count"].fill_null(0).to_numpy().astype(np.float64) if has_trades else None,
+        traded=bars["trade_count"].is_not_null().to_numpy().astype(np.float64) if has_trades else None,
+        priced=(bars["vwap"] * bars["volume"]).fill_null(0).to_numpy() if has_vwap else None,
+        priced_volume=np.where(bars["vwap"].is_not_null().to_numpy(), volume, 0.0) if has_vwap else None,
+        regular=(bars["session"] == "regular").to_numpy(),
+    )
+
+
+def _frame(bars: pl.DataFrame, grouped: Columns) -> pl.DataFrame:
+    origin = bars.select("symbol", "session_date", "session", "provider", "feed")[grouped.row]
+    regular = pl.Series(grouped.regular)
+    numbers = pl.DataFrame(
+        {name: getattr(grouped, name) for name in ("open", "high", "low", "close", "volume")},
+    )
+    return origin.with_columns(
+        *numbers,
+        timestamps_of(grouped.minute).alias("ts"),
+        pl.when(regular).then(pl.lit("regular", dtype=pl.Categorical())).otherwise("session").alias("session"),
+        _ratio(grouped.priced, grouped.priced_volume).alias("vwap"),
+        _count(grouped.trades, grouped.traded).alias("trade_count"),
+    ).select(pl.col(name).cast(dtype) for name, dtype in BAR_COLUMNS.items())
+
+
+def _ratio(priced: Floats | None, volume: Floats | None) -> pl.Expr:
+    if priced is None or volume is None:
+        return pl.lit(None, dtype=pl.Float64())
+    weight = pl.lit(pl.Series(volume))
+    return pl.when(weight > 0).then(pl.lit(pl.Series(priced)) / weight)
+
+
+def _count(trades: Floats | None, counted: Floats | None) -> pl.Expr:
+    if trades is None or counted is None:
+        return pl.lit(None, dtype=pl.Int64())
+    return pl.when(pl.lit(pl.Series(counted)) > 0).then(pl.lit(pl.Series(trades)))

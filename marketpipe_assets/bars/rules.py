@@ -1,0 +1,202 @@
+"""The table of rules: what holds for a good bar, how grave a breach is, and the thresholds by asset class."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+import polars as pl
+
+
+Limits = Mapping[str, float]
+"""Threshold by rule id; `price_floor` is the lower bound of `price_range`."""
+
+
+class Severity(StrEnum):
+    """What follows from a broken rule: ERROR quarantines the bar, WARN flags it, INFO counts it."""
+
+    ERROR = "ERROR"
+    WARN = "WARN"
+    INFO = "INFO"
+
+
+class Rule(NamedTuple):
+    """`holds` gives, for a market's limits, an expression that is true for a good bar; null counts as true."""
+
+    holds: Callable[[Limits], pl.Expr]
+    severity: Severity
+    sentence: str
+    needs_volume: bool = False
+
+
+open_, high, low, close = (pl.col(name) for name in ("open", "high", "low", "close"))
+volume, vwap, ts = pl.col("volume"), pl.col("vwap"), pl.col("ts")
+same_session = (pl.col("symbol") == pl.col("symbol").shift()) & (
+    pl.col("session_date") == pl.col("session_date").shift()
+)
+"""The row above is the bar that arrived before this one, of the same symbol and session."""
+
+first_of_run = ~same_session.fill_null(False)
+bars_so_far = pl.int_range(pl.len()) - pl.when(first_of_run).then(pl.int_range(pl.len())).forward_fill() + 1
+"""1 for the first bar of a symbol's session, 2 for the next …"""
+
+zero_volume_before = pl.when(volume != 0).then(pl.int_range(pl.len())).forward_fill().fill_null(-1)
+zero_run_length = pl.min_horizontal(pl.int_range(pl.len()) - zero_volume_before, bars_so_far)
+"""How many bars without volume end here, within the symbol's session."""
+
+finite = pl.all_horizontal(pl.col(name).is_finite().fill_null(False) for name in ("open", "high", "low", "close"))
+
+RULES: Mapping[str, Rule] = {
+    "not_finite": Rule(
+        lambda _: finite & volume.is_finite().fill_null(False),
+        Severity.ERROR,
+        "prices and volume are finite numbers",
+    ),
+    "duplicate_ts": Rule(
+        lambda _: pl.col("copy") == 0,
+        Severity.ERROR,
+        "a minute comes once; of identical copies the first is kept, of conflicting ones none",
+    ),
+    "out_of_order": Rule(
+        lambda _: ~same_session | (ts >= ts.shift()),
+        Severity.ERROR,
+        "a bar does not arrive after a later one",
+    ),
+    "misaligned_ts": Rule(
+        lambda _: ts.to_physical() % 60_000_000 == 0,
+        Severity.ERROR,
+        "a bar begins on a whole minute",
+    ),
+    "ts_range": Rule(
+        lambda _: pl.col("in_window"),
+        Severity.ERROR,
+        "a bar lies within the hours asked for",
+    ),
+    "outside_session": Rule(
+        lambda _: pl.col("session").is_not_null(),
+        Severity.ERROR,
+        "a bar lies on a day on which the calendar is open",
+    ),
+    "non_positive_price": Rule(
+        lambda limits: pl.min_horizontal(open_, high, low, close) > limits["non_positive_price"],
+        Severity.ERROR,
+        "prices are above the least an instrument of its kind can cost",
+    ),
+    "ohlc_logic": Rule(
+        lambda _: (high >= pl.max_horizontal(open_, close, low)) & (low <= pl.min_horizontal(open_, close)),
+        Severity.ERROR,
+        "high and low enclose open and close",
+    ),
+    "negative_volume": Rule(lambda _: volume >= 0, Severity.ERROR, "volume is not negative"),
+    "negative_trade_count": Rule(
+        lambda _: pl.col("trade_count") >= 0, Severity.ERROR, "the number of trades is not negative"
+    ),
+    "vwap_range": Rule(
+        lambda limits: (vwap >= low * (1 - limits["vwap_range"])) & (vwap <= high * (1 + limits["vwap_range"])),
+        Severity.WARN,
+        "the volume-weighted price lies between low and high",
+        needs_volume=True,
+    ),
+    "zero_volume_move": Rule(
+        lambda _: (volume != 0) | (open_ == close),
+        Severity.WARN,
+        "the price does not move without volume",
+        needs_volume=True,
+    ),
+    "price_jump": Rule(
+        lambda limits: ~same_session | ((open_ / close.shift() - 1).abs() <= limits["price_jump"]),
+        Severity.WARN,
+        "a bar opens near the close before it, within a session",
+    ),
+    "price_range": Rule(
+        lambda limits: (high <= limits["price_range"]) & (low >= limits["price_floor"]),
+        Severity.WARN,
+        "prices are of a size an instrument of its kind has",
+    ),
+    "huge_volume": Rule(
+        lambda limits: volume <= limits["huge_volume"],
+        Severity.WARN,
+        "volume is of a size seen in one minute",
+        needs_volume=True,
+    ),
+    "zero_volume_run": Rule(
+        lambda limits: zero_run_length < limits["zero_volume_run"],
+        Severity.INFO,
+        "bars without volume do not follow one another",
+        needs_volume=True,
+    ),
+    "volume_spike": Rule(
+        lambda limits: (bars_so_far <= 20) | (volume <= limits["volume_spike"] * volume.rolling_mean(20).shift()),
+        Severity.INFO,
+        "volume is not many times the mean of the twenty bars before",
+        needs_volume=True,
+    ),
+}
+"""Rule id → rule. Ids stand in files, metadata and metrics: they are never reused."""
+
+LIMITS: Mapping[str, Limits] = {
+    "equity": {
+        "non_positive_price": 0,
+        "price_jump": 0.5,
+        "price_range": 1_000_000,
+        "price_floor": 0.01,
+        "huge_volume": 1e9,
+        "vwap_range": 1e-6,
+        "zero_volume_run": 5,
+        "volume_spike": 10,
+    },
+    "crypto": {
+        "price_range": 10_000_000,
+        "price_floor": 0,
+        "huge_volume": 1e12,
+        "zero_volume_run": 15,
+        "volume_spike": 50,
+    },
+    "index": {"price_range": 10_000_000, "price_jump": 0.2},
+    "fx": {"price_range": 100_000, "price_floor": 0, "price_jump": 0.1},
+    "future": {"non_positive_price": -50, "price_floor": -50, "price_jump": 0.2},
+    "spread": {"non_positive_price": -1000, "price_range": 1000, "price_floor": -1000, "price_jump": float("inf")},
+}
+"""Asset class → limits, where they differ from an equity's."""
+
+STRUCTURAL = frozenset({"not_finite", "duplicate_ts", "misaligned_ts", "outside_session", "ts_range"})
+"""Rules that later steps rest on: always ERROR."""
+
+WITHOUT_VOLUME = frozenset({"index", "fx"})
+"""Asset classes whose vendors send no volume, or a count of ticks in its place."""
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """The rules of one market: which apply, how grave each is, and its limit."""
+
+    asset_class: str
+    severities: Mapping[str, Severity] = field(default_factory=dict)
+    own_limits: Limits = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.asset_class not in LIMITS:
+            raise ValueError(f"expected an asset class of {', '.join(LIMITS)}, was {self.asset_class!r}")
+        unknown = sorted({*self.severities, *self.own_limits} - RULES.keys())
+        if unknown:
+            raise ValueError(f"expected rules of {', '.join(RULES)}, was {', '.join(unknown)}")
+        without = sorted(self.own_limits.keys() - LIMITS["equity"].keys())
+        if without:
+            limited = ", ".join(name for name in RULES if name in LIMITS["equity"])
+            raise ValueError(f"expected a rule with a limit, {limited}, was {', '.join(without)}")
+        lowered = sorted(name for name in STRUCTURAL if self.severities.get(name, Severity.ERROR) != Severity.ERROR)
+        if lowered:
+            raise ValueError(f"expected severity ERROR for {', '.join(lowered)}: longer bars rest on it")
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """The rules that apply, with the market's severities."""
+        return {
+            name: rule._replace(severity=self.severities.get(name, rule.severity))
+            for name, rule in RULES.items()
+            if not (rule.needs_volume and self.asset_class in WITHOUT_VOLUME)
+        }
+
+    @property
+    def limits(self) -> Limits:
+        return {**LIMITS["equity"], **LIMITS[self.asset_class], **self.own_limits}
