@@ -1,0 +1,437 @@
+"""marketpipe.yaml and the environment as frozen models. Nothing else in the package reads the environment."""
+
+import difflib
+import keyword
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
+
+from marketpipe_assets.marked_yaml import ConfigError, MarkedDocument, Place, read_marked
+
+if TYPE_CHECKING:
+    from marketpipe_assets.bars.rules import RuleSet  # imports polars, so not on import
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Market",
+    "Partition",
+    "ProviderSettings",
+    "RuleSetting",
+    "dagster_home",
+    "environment",
+    "export_dagster_home",
+    "load_config",
+]
+
+CONFIG_VERSION = 1
+OLDEST_VERSION = 1
+
+PACKAGED = Path(__file__).with_name("default.yaml")
+INSTANCE = Path(__file__).with_name("dagster.yaml")
+
+RESERVED_NAMES = frozenset({"main", "information_schema", "pg_catalog", "system", "temp"})
+SECRET = re.compile(r"(^|[_-])(api[_-]?key|key|secret|token|password|passphrase|credentials?)([_-]|$)", re.IGNORECASE)
+
+LEGACY_VARIABLES: Mapping[str, str] = {
+    **dict.fromkeys(("MARKETPIPE_RAW_ROOT", "MARKETPIPE_AGG_ROOT", "MP_DATA_DIR"), "set `lake:` in marketpipe.yaml"),
+    **dict.fromkeys(
+        ("MARKETPIPE_DB_PATH", "MARKETPIPE_INGESTION_DB_PATH", "MP_DB"),
+        "the catalogue is chosen by DATABASE_URL, and runs are kept below DAGSTER_HOME",
+    ),
+    **dict.fromkeys(
+        (
+            "MARKETPIPE_METRICS_DB_PATH",
+            "METRICS_DB_PATH",
+            "METRICS_MAX_CONNECTIONS",
+            "METRICS_MAX_HEADER_SIZE",
+            "MP_DISABLE_SQLITE_METRICS",
+            "PROMETHEUS_MULTIPROC_DIR",
+        ),
+        "`marketpipe metrics --port` serves what is committed",
+    ),
+    **dict.fromkeys(
+        ("IEX_TOKEN", "MP_IEX_SECRET_TOKEN", "MP_IEX_PUB_TOKEN"),
+        "IEX Cloud is closed; use the provider alpaca with `feed: iex`",
+    ),
+}
+"""Variables of the earlier systems that no longer do anything → what to use instead."""
+
+
+def _date(value: object) -> object:
+    if isinstance(value, str):
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", value) is None:
+            raise ValueError("expected a date such as 2024-01-02")
+        return date.fromisoformat(value)
+    return value
+
+
+def _time(value: object) -> object:
+    if isinstance(value, str):
+        if re.fullmatch(r"\d{2}:\d{2}", value) is None:
+            raise ValueError("expected a local time such as 09:30")
+        return time.fromisoformat(value)
+    return value
+
+
+def _in_order(hours: tuple[time, time]) -> tuple[time, time]:
+    if hours[0] >= hours[1]:
+        raise ValueError("expected two times with the earlier one first")
+    return hours
+
+
+def _name(value: str) -> str:
+    if re.fullmatch(r"[a-z][a-z0-9_]*", value) is None or keyword.iskeyword(value):
+        raise ValueError("expected a name of lower-case letters, digits and _ that begins with a letter")
+    if value in RESERVED_NAMES:
+        raise ValueError(f"expected a name that SQL does not reserve ({', '.join(sorted(RESERVED_NAMES))})")
+    return value
+
+
+def _calendar(value: str) -> str:
+    from marketpipe_assets.bars.calendars import calendar_names, is_calendar  # takes a second, so not on import
+
+    if not is_calendar(value):
+        raise ValueError(f"expected a calendar such as XNYS, XLON or 24/7{_near(value, calendar_names())}")
+    return value
+
+
+def _symbol(value: str) -> str:
+    from marketpipe_assets.lake.layout import check_symbol  # imports polars, so not on import
+
+    return check_symbol(value)
+
+
+def _timeframe(value: str) -> str:
+    from marketpipe_assets.bars.timeframes import COMPUTED_ON_READING, TIMEFRAMES
+
+    if value in COMPUTED_ON_READING:
+        raise ValueError(f"expected a stored timeframe: {value} is computed on reading, from 1d")
+    if value not in TIMEFRAMES or value == "1m":
+        stored = ", ".join(label for label in TIMEFRAMES if label != "1m")
+        raise ValueError(f"expected a timeframe of {stored} (1m is always there)")
+    return value
+
+
+def _shortest_first(labels: tuple[str, ...]) -> tuple[str, ...]:
+    from marketpipe_assets.bars.timeframes import TIMEFRAMES
+
+    return tuple(label for label in TIMEFRAMES if label in labels)
+
+
+def _asset_class(value: str) -> str:
+    from marketpipe_assets.bars.rules import LIMITS
+
+    if value not in LIMITS:
+        raise ValueError(f"expected an asset class of {', '.join(LIMITS)}{_near(value, LIMITS)}")
+    return value
+
+
+def _rule(value: str) -> str:
+    from marketpipe_assets.bars.rules import RULES
+
+    if value not in RULES:
+        raise ValueError(f"expected a rule of {', '.join(RULES)}{_near(value, RULES)}")
+    return value
+
+
+def _sorted(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(set(values)))
+
+
+def _only(built: str) -> Callable[[object], object]:
+    def check(value: object) -> object:
+        if str(value) != built:
+            raise ValueError(f"expected {built}; other values are refused until they are built")
+        return value
+
+    return check
+
+
+def _past(value: date) -> date:
+    if value > datetime.now(UTC).date():
+        raise ValueError("expected a date that is not in the future")
+    return value
+
+
+def _owner(value: str) -> str:
+    if re.fullmatch(r"team:\w+|[^@\s]+@[^@\s]+\.[^@\s]+", value) is None:
+        raise ValueError("expected an e-mail address or team:name")
+    return value
+
+
+def _folder(value: object) -> object:
+    if isinstance(value, str) and "://" in value:
+        raise ValueError("expected a folder; s3:// and other stores are refused until they are built")
+    return value
+
+
+Date = Annotated[date, BeforeValidator(_date)]
+Time = Annotated[time, BeforeValidator(_time)]
+Name = Annotated[str, AfterValidator(_name)]
+Symbol = Annotated[str, AfterValidator(_symbol)]
+Timeframe = Annotated[str, AfterValidator(_timeframe)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProviderSettings(_Settings):
+    """A provider block: which provider, and what that provider's own model will convert (text, lists, mappings)."""
+
+    type: str
+    options: Mapping[str, JsonValue] = {}
+
+
+class Partition(_Settings):
+    """How much one partition holds."""
+
+    symbols: Annotated[int, BeforeValidator(_only("1"))] = 1
+    dates: Annotated[Literal["day"], BeforeValidator(_only("day"))] = "day"
+
+
+class RuleSetting(_Settings):
+    """A market's change to one rule; None keeps the rule's own severity or limit."""
+
+    severity: Literal["ERROR", "WARN", "INFO"] | None = None
+    limit: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
+class Market(_Settings):
+    """Symbols with one calendar and one provider. `timeframes` are the stored bars longer than 1m, shortest first."""
+
+    name: Name
+    calendar: Annotated[str, AfterValidator(_calendar)]
+    asset_class: Annotated[str, AfterValidator(_asset_class)]
+    extended_hours: Annotated[tuple[Time, Time], AfterValidator(_in_order)] | None = None
+    provider: Name
+    symbols: Annotated[tuple[Symbol, ...], Field(min_length=1), AfterValidator(_sorted)]
+    start: Annotated[Date, AfterValidator(_past)]
+    timeframes: Annotated[tuple[Timeframe, ...], AfterValidator(_shortest_first)] = ("5m", "15m", "1h", "1d")
+    session: Literal["regular", "extended"] = "regular"
+    anchor: Literal["clock", "session"] = "clock"
+    partition: Partition = Partition()
+    rules: Mapping[Annotated[str, AfterValidator(_rule)], RuleSetting] = {}
+    max_quarantined_share: Share = 0.05
+    min_coverage: Share = 0.95
+    max_symbol_days_per_run: Annotated[int, Field(ge=1)] = 5000
+    description: str | None = None
+    owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = ()
+
+    @field_validator("rules")
+    @classmethod
+    def _rules_apply(cls, rules: Mapping[str, RuleSetting], info: ValidationInfo) -> Mapping[str, RuleSetting]:
+        if "asset_class" in info.data:
+            _rule_set(info.data["asset_class"], rules)
+        return rules
+
+    @property
+    def rule_set(self) -> "RuleSet":
+        """The rules of this market's asset class with its own severities and limits."""
+        return _rule_set(self.asset_class, self.rules)
+
+
+def _rule_set(asset_class: str, rules: Mapping[str, RuleSetting]) -> "RuleSet":
+    from marketpipe_assets.bars.rules import RuleSet, Severity
+
+    return RuleSet(
+        asset_class,
+        {name: Severity(rule.severity) for name, rule in rules.items() if rule.severity is not None},
+        {name: rule.limit for name, rule in rules.items() if rule.limit is not None},
+    )
+
+
+class Config(_Settings):
+    """The whole configuration. `path` is the file it was read from, None for the packaged default."""
+
+    config_version: int
+    lake: Annotated[Path, BeforeValidator(_folder)] = Path("lake")
+    providers: Mapping[Name, ProviderSettings]
+    markets: Annotated[Mapping[Name, Market], Field(min_length=1)]
+    path: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """What relative paths are relative to: the file's folder, the working directory for the packaged default."""
+        return self.path.parent if self.path is not None else Path.cwd()
+
+
+def load_config(path: Path | None = None) -> Config:
+    """The configuration of `path`, else `$MARKETPIPE_CONFIG`, else `./marketpipe.yaml`, else the packaged default.
+
+    `lake` comes back absolute. Raises `ConfigError` with one line per problem; a version newer than known and
+    variables of the earlier systems are a `UserWarning`.
+    """
+    _warn_of_legacy_variables()
+    named = path or _named_file()
+    file = read_marked(named or PACKAGED, os.environ, _spelled)
+    _check_version(file)
+    _check_keys(file)
+    try:
+        config = Config.model_validate(_document(file))
+    except ValidationError as error:
+        problems = [str(_problem(file, details)) for details in error.errors()]
+        raise ConfigError("\n".join(problems)) from None  # pydantic's own text shows expanded values
+    _check_providers(file, config)
+    placed = config.model_copy(update={"path": named.absolute() if named else None})
+    return placed.model_copy(update={"lake": (placed.folder / config.lake.expanduser()).absolute()})
+
+
+def dagster_home(config: Config) -> Path:
+    """The Dagster instance's folder: `$DAGSTER_HOME`, else `.dagster/` beside the configuration, made and seeded."""
+    if named := os.environ.get("DAGSTER_HOME"):
+        return Path(named)
+    home = config.folder / ".dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / INSTANCE.name).exists():
+        shutil.copyfile(INSTANCE, home / INSTANCE.name)
+    return home
+
+
+def export_dagster_home(config: Config) -> Path:
+    """`dagster_home`, also set in this process's environment, where Dagster looks for it."""
+    home = dagster_home(config)
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+def environment(names: Sequence[str]) -> dict[str, str]:
+    """Those of the variables that are set and not empty. Providers' secrets come this way only."""
+    return {name: value for name in names if (value := os.environ.get(name))}
+
+
+def _named_file() -> Path | None:
+    if named := os.environ.get("MARKETPIPE_CONFIG"):
+        return Path(named)
+    beside = Path("marketpipe.yaml")
+    return beside if beside.exists() else None
+
+
+def _warn_of_legacy_variables() -> None:
+    for name in environment(tuple(LEGACY_VARIABLES)):
+        warnings.warn(f"{name} is set and ignored: {LEGACY_VARIABLES[name]}", UserWarning, stacklevel=3)
+
+
+def _spelled(key: str, place: Place) -> str:
+    """Kebab-case is accepted for every key of ours; below a provider's options keys are data (columns, faults)."""
+    return key if place[:1] == ("providers",) and len(place) > 2 else key.replace("-", "_")
+
+
+def _check_version(file: MarkedDocument) -> None:
+    place: Place = ("config_version",)
+    version = file.document.get("config_version") if isinstance(file.document, dict) else None
+    if not isinstance(version, str) or re.fullmatch(r"-?\d+", version) is None:
+        raise file.error(place, f"expected the whole number {CONFIG_VERSION}, was {file.was(place)}")
+    if int(version) < OLDEST_VERSION:
+        raise file.error(
+            place,
+            f"expected {OLDEST_VERSION} or later, was {version}: to upgrade, spell the keys as {PACKAGED.name} of this "
+            f"release does, set `config_version: {CONFIG_VERSION}`, and run `marketpipe config check`",
+        )
+    if int(version) > CONFIG_VERSION:
+        newer = file.error(place, f"expected {CONFIG_VERSION} or earlier, was {version}: read as if it were that")
+        warnings.warn(str(newer), UserWarning, stacklevel=3)
+
+
+def _check_keys(file: MarkedDocument) -> None:
+    """Refuse secrets, and the fields of the models that are no keys of the file."""
+    for place in file.written:
+        if place == ("path",) or (place[:1] == ("markets",) and place[2:] == ("name",)):
+            raise _unknown_key(file, place)
+        if place[:1] == ("providers",) and any(SECRET.search(str(part)) for part in place[2:]):
+            raise file.error(
+                place, "expected no secret here: secrets come from the environment only, see `marketpipe providers`"
+            )
+
+
+def _document(file: MarkedDocument) -> JsonValue:
+    """The file as the models want it: markets know their names, and a provider's own settings are apart."""
+    if not isinstance(file.document, dict):
+        return file.document
+    return {
+        **file.document,
+        "providers": _blocks(file.document.get("providers"), _provider),
+        "markets": _blocks(file.document.get("markets"), lambda name, block: {**block, "name": name}),
+    }
+
+
+Block = dict[str, JsonValue]
+
+
+def _blocks(section: JsonValue, completed: Callable[[str, Block], Block]) -> JsonValue:
+    if not isinstance(section, dict):
+        return section
+    blocks = {name: {} if block is None else block for name, block in section.items()}
+    return {name: completed(name, block) if isinstance(block, dict) else block for name, block in blocks.items()}
+
+
+def _provider(name: str, block: Block) -> Block:
+    return {"type": block.get("type", name), "options": {key: block[key] for key in block if key != "type"}}
+
+
+def _check_providers(file: MarkedDocument, config: Config) -> None:
+    for name, market in config.markets.items():
+        if market.provider not in config.providers:
+            place: Place = ("markets", name, "provider")
+            near = _near(market.provider, config.providers)
+            known = ", ".join(config.providers)
+            raise file.error(place, f"expected a provider of this file, {known}{near}, was {file.was(place)}")
+
+
+MODELS: Mapping[int, type[_Settings]] = {1: Config, 3: Market, 4: Partition, 5: RuleSetting}
+"""How deep a key lies → the model that has it. Providers take any key here: their own models check them."""
+
+EXPECTED: Mapping[str, str] = {
+    "dict_type": "a mapping",
+    "mapping_type": "a mapping",
+    "missing": "a value",
+    "model_type": "a mapping",
+    "path_type": "a folder",
+    "string_type": "text",
+    "too_long": "fewer items",
+    "too_short": "at least one",
+    "tuple_type": "a list",
+}
+"""pydantic's error type → what was expected, where its own words speak of Python."""
+
+
+def _problem(file: MarkedDocument, details: ErrorDetails) -> ConfigError:
+    place: Place = tuple(part for part in details["loc"] if part != "[key]")
+    kind = details["type"]
+    if kind == "extra_forbidden":
+        return _unknown_key(file, place)
+    if kind == "value_error":
+        message = str(details["ctx"]["error"])
+    else:
+        message = f"expected {EXPECTED.get(kind, details['msg'].removeprefix('Input should be '))}"
+    return file.error(place, message if ", was " in message else f"{message}, was {file.was(place)}")
+
+
+def _unknown_key(file: MarkedDocument, place: Place) -> ConfigError:
+    keys = [key for key in MODELS[len(place)].model_fields if key not in ("path", "name")]
+    return file.error(place, f"unknown key{_near(str(place[-1]), keys)}; expected one of {', '.join(keys)}")
+
+
+def _near(word: str, words: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(word, list(words), n=1)
+    return f" (did you mean {matches[0]}?)" if matches else ""

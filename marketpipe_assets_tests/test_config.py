@@ -1,0 +1,404 @@
+import hashlib
+import json
+import warnings
+from datetime import date, time
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from marketpipe_assets.bars.rules import Severity
+from marketpipe_assets.config import (
+    CONFIG_VERSION,
+    Config,
+    ConfigError,
+    ProviderSettings,
+    RuleSetting,
+    dagster_home,
+    environment,
+    export_dagster_home,
+    load_config,
+)
+
+SHAPES = {1: "a0972c0d40ed31c1"}
+"""`config_version` → fingerprint of the keys and values it allows."""
+
+TOP = """\
+config_version: 1
+providers:
+  synthetic:
+"""
+MARKET = """\
+markets:
+  shares:
+    calendar: XNYS
+    asset_class: equity
+    provider: synthetic
+    symbols: [AAPL]
+    start: 2024-01-02
+"""
+
+
+def config_of(folder: Path, text: str) -> Config:
+    file = folder / "marketpipe.yaml"
+    file.write_text(text, encoding="utf-8")
+    return load_config(file)
+
+
+def refusal(folder: Path, text: str) -> str:
+    """The message of the error, with the file's folder cut off."""
+    with pytest.raises(ConfigError) as caught:
+        config_of(folder, text)
+    return str(caught.value).replace(f"{folder}/", "")
+
+
+def market_with(line: str) -> str:
+    return f"{TOP}{MARKET}    {line}\n"
+
+
+def market_where(key: str, value: str) -> str:
+    lines = [f"    {key}: {value}" if line.startswith(f"    {key}:") else line for line in MARKET.splitlines()]
+    return TOP + "\n".join(lines) + "\n"
+
+
+def test_market_needs_five_keys_and_has_defaults_for_the_rest(tmp_path: Path) -> None:
+    market = config_of(tmp_path, TOP + MARKET).markets["shares"]
+
+    assert (market.name, market.calendar, market.asset_class) == ("shares", "XNYS", "equity")
+    assert (market.provider, market.symbols, market.start) == ("synthetic", ("AAPL",), date(2024, 1, 2))
+    assert market.timeframes == ("5m", "15m", "1h", "1d")
+    assert (market.session, market.anchor, market.extended_hours) == ("regular", "clock", None)
+    assert (market.partition.symbols, market.partition.dates) == (1, "day")
+    assert (market.max_quarantined_share, market.min_coverage) == (0.05, 0.95)
+    assert market.max_symbol_days_per_run == 5000
+
+
+def test_settings_cannot_be_changed_after_loading(tmp_path: Path) -> None:
+    market = config_of(tmp_path, TOP + MARKET).markets["shares"]
+
+    with pytest.raises(ValidationError, match="frozen"):
+        market.session = "extended"
+
+
+def test_symbols_that_yaml_reads_as_booleans_or_numbers_stay_text(tmp_path: Path) -> None:
+    market = config_of(tmp_path, market_where("symbols", "[ON, NO, 0700, NA, 1e3, ON]")).markets["shares"]
+
+    assert market.symbols == ("0700", "1e3", "NA", "NO", "ON")
+
+
+def test_unquoted_times_and_dates_are_read_as_written(tmp_path: Path) -> None:
+    market = config_of(tmp_path, market_with("extended_hours: [04:00, 20:00]")).markets["shares"]
+
+    assert market.extended_hours == (time(4), time(20))
+    assert market.start == date(2024, 1, 2)
+
+
+def test_timeframes_come_shortest_first(tmp_path: Path) -> None:
+    market = config_of(tmp_path, market_with("timeframes: [1d, 45m, 5m]")).markets["shares"]
+
+    assert market.timeframes == ("5m", "45m", "1d")
+
+
+@pytest.mark.parametrize("key", ["max-quarantined-share", "max_quarantined_share"])
+def test_keys_may_be_written_in_kebab_case(tmp_path: Path, key: str) -> None:
+    assert config_of(tmp_path, market_with(f"{key}: 0.2")).markets["shares"].max_quarantined_share == 0.2
+
+
+def test_keys_inside_a_providers_option_are_data_and_stay_as_written(tmp_path: Path) -> None:
+    text = "config-version: 1\nproviders:\n  synthetic: {time-zone: UTC, columns: {Trade-Price: close}}\n" + MARKET
+
+    options = config_of(tmp_path, text).providers["synthetic"].options
+
+    assert options == {"time_zone": "UTC", "columns": {"Trade-Price": "close"}}
+
+
+def test_provider_type_is_the_blocks_name_unless_it_says_another(tmp_path: Path) -> None:
+    text = TOP + "  lean: {type: files, format: lean, root: /data/lean}\n" + MARKET
+
+    assert config_of(tmp_path, text).providers == {
+        "synthetic": ProviderSettings(type="synthetic", options={}),
+        "lean": ProviderSettings(type="files", options={"format": "lean", "root": "/data/lean"}),
+    }
+
+
+def test_rules_of_a_market_change_severity_and_limit(tmp_path: Path) -> None:
+    market = config_of(tmp_path, market_with("rules: {price-jump: {severity: INFO, limit: 0.3}}")).markets["shares"]
+
+    assert market.rules == {"price_jump": RuleSetting(severity="INFO", limit=0.3)}
+    assert market.rule_set.rules["price_jump"].severity == Severity.INFO
+    assert market.rule_set.limits["price_jump"] == 0.3
+
+
+def test_lake_is_relative_to_the_file(tmp_path: Path) -> None:
+    assert config_of(tmp_path, TOP + "lake: bars/here\n" + MARKET.lstrip()).lake == tmp_path / "bars/here"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("calender: XNYS", "marketpipe.yaml:11: markets.shares.calender: unknown key (did you mean calendar?)"),
+        ("name: other", "marketpipe.yaml:11: markets.shares.name: unknown key"),
+        ("partition: {symbol: 1}", "markets.shares.partition.symbol: unknown key (did you mean symbols?)"),
+        ("rules: {price_jump: {limt: 1}}", "markets.shares.rules.price_jump.limt: unknown key (did you mean limit?)"),
+        ("rules: {price_jmp: {limit: 1}}", "expected a rule of "),
+        ("rules: {price_jump: {severity: LOUD}}", "severity: expected 'ERROR', 'WARN' or 'INFO', was 'LOUD'"),
+        ("rules: {ohlc_logic: {limit: 1}}", "markets.shares.rules: expected a rule with a limit"),
+        ("rules: {duplicate_ts: {severity: INFO}}", "expected severity ERROR for duplicate_ts"),
+        ("partition: {symbols: 50}", "expected 1; other values are refused until they are built, was '50'"),
+        ("partition: {dates: month}", "expected day; other values are refused until they are built, was 'month'"),
+        ("timeframes: [7m]", "markets.shares.timeframes.0: expected a timeframe of 3m, 5m"),
+        ("timeframes: [1H]", "(1m is always there), was '1H'"),
+        ("timeframes: [1m]", "(1m is always there), was '1m'"),
+        ("timeframes: [1M]", "1M is computed on reading, from 1d, was '1M'"),
+        ("timeframes: [1w]", "1w is computed on reading, from 1d, was '1w'"),
+        ("timeframes: 5m", "markets.shares.timeframes: expected a list, was '5m'"),
+        ("session: night", "expected 'regular' or 'extended', was 'night'"),
+        ("anchor: open", "expected 'clock' or 'session', was 'open'"),
+        ("extended_hours: [4, 20:00]", "expected a local time such as 09:30, was '4'"),
+        ("extended_hours: [20:00, 04:00]", "expected two times with the earlier one first, was 'a list'"),
+        ("extended_hours: [04:00]", "markets.shares.extended_hours.1: expected a value, was missing"),
+        ("extended_hours: [04:00, 09:30, 20:00]", "extended_hours: expected fewer items"),
+        ("max_quarantined_share: 5", "expected less than or equal to 1, was '5'"),
+        ("min_coverage: nan", "marketpipe.yaml:11: markets.shares.min_coverage: expected "),
+        ("max_symbol_days_per_run: many", "expected a valid integer"),
+        ("max_symbol_days_per_run:", "was empty"),
+        ("owners: [desk]", "expected an e-mail address or team:name, was 'desk'"),
+    ],
+)
+def test_what_a_market_may_not_say_is_refused_with_line_expected_and_was(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    assert message in refusal(tmp_path, market_with(line))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("calendar", "XNYZ", "marketpipe.yaml:6: markets.shares.calendar: expected a calendar such as XNYS"),
+        ("asset_class", "equities", "expected an asset class of equity, "),
+        ("provider", "synthetik", "expected a provider of this file, synthetic (did you mean synthetic?)"),
+        ("symbols", "[../x]", "symbols.0: expected a symbol of "),
+        ("symbols", "[A|B]", "symbols.0: expected a symbol of "),
+        ("symbols", "[]", "symbols: expected at least one"),
+        ("symbols", "AAPL", "symbols: expected a list, was 'AAPL'"),
+        ("start", "2024-02-30", "start: "),
+        ("start", "20240102", "expected a date such as 2024-01-02, was '20240102'"),
+        ("start", "2999-01-01", "expected a date that is not in the future, was '2999-01-01'"),
+    ],
+)
+def test_a_wrong_value_is_refused_at_its_line(tmp_path: Path, key: str, value: str, message: str) -> None:
+    assert message in refusal(tmp_path, market_where(key, value))
+
+
+@pytest.mark.parametrize(
+    "name", ["Shares", "us-2x!", "1st", "main", "temp", "pg_catalog", "information_schema", "class"]
+)
+def test_market_names_that_dagster_or_sql_cannot_use_are_refused(tmp_path: Path, name: str) -> None:
+    assert "marketpipe.yaml:5: markets." in refusal(tmp_path, TOP + MARKET.replace("shares", name))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "marketpipe.yaml:1: config_version: expected the whole number 1, was missing"),
+        ("- 1\n", "config_version: expected the whole number 1, was missing"),
+        ("config_version: one\n", "config_version: expected the whole number 1, was 'one'"),
+        ("config_version: 1\n", "providers: expected a mapping"),
+        (TOP, "markets: expected a mapping"),
+        (TOP + MARKET + "market: {}\n", "marketpipe.yaml:11: market: unknown key (did you mean markets?)"),
+        (TOP + MARKET + "path: x\n", "marketpipe.yaml:11: path: unknown key"),
+        (TOP + MARKET + "lake: s3://bars\n", "marketpipe.yaml:11: lake: expected a folder; s3:// "),
+        (TOP + MARKET + "lake: x\nlake: y\n", "lake: expected each key once, was on lines 11 and 12"),
+        (TOP + MARKET + "lake: [\n", "marketpipe.yaml:12: expected YAML: "),
+        (TOP + MARKET + "lake: !!python/name:os.system x\n", "marketpipe.yaml:11: lake: expected no tag, was "),
+        (TOP + MARKET + "? [a]\n: x\n", "expected keys of text, was a list on line 11"),
+        ("config_version: &v 1\nlake: *v\n", "marketpipe.yaml:2: expected YAML: aliases (*name) are refused"),
+    ],
+)
+def test_a_file_of_another_shape_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    assert message in refusal(tmp_path, text)
+
+
+def test_keys_that_differ_only_in_dashes_are_the_same_key(tmp_path: Path) -> None:
+    text = market_with("min-coverage: 0.9") + "    min_coverage: 0.8\n"
+
+    assert "min_coverage: expected each key once, was on lines 11 and 12" in refusal(tmp_path, text)
+
+
+def test_every_problem_of_a_file_is_told_at_once(tmp_path: Path) -> None:
+    text = market_where("calendar", "XNYZ").replace("2024-01-02", "soon")
+
+    assert [line.split(": ")[0] for line in refusal(tmp_path, text).splitlines()] == [
+        "marketpipe.yaml:6",
+        "marketpipe.yaml:10",
+    ]
+
+
+def test_version_below_the_oldest_supported_says_how_to_upgrade(tmp_path: Path) -> None:
+    message = refusal(tmp_path, (TOP + MARKET).replace("config_version: 1", "config_version: 0"))
+
+    assert message.startswith("marketpipe.yaml:1: config_version: expected 1 or later, was 0: to upgrade, ")
+
+
+def test_newer_version_is_a_warning_and_is_compared_as_a_number(tmp_path: Path) -> None:
+    text = (TOP + MARKET).replace("config_version: 1", "config_version: 10")
+
+    with pytest.warns(UserWarning, match="expected 1 or earlier, was 10"):
+        config = config_of(tmp_path, text)
+
+    assert config.config_version == 10
+
+
+def test_unknown_keys_of_a_newer_version_are_still_refused(tmp_path: Path) -> None:
+    text = (TOP + MARKET + "novelty: 1\n").replace("config_version: 1", "config_version: 2")
+
+    with pytest.warns(UserWarning, match="was 2"):
+        assert "novelty: unknown key" in refusal(tmp_path, text)
+
+
+def test_models_do_not_change_without_a_new_config_version() -> None:
+    shape = json.dumps(shape_of(Config.model_json_schema()), sort_keys=True)
+
+    assert hashlib.sha256(shape.encode()).hexdigest()[:16] == SHAPES[CONFIG_VERSION]
+
+
+def shape_of(schema: object) -> object:
+    """A JSON schema without docstrings; a key that is itself called `description` is a mapping and stays."""
+    if isinstance(schema, dict):
+        return {
+            key: shape_of(value)
+            for key, value in schema.items()
+            if not (key == "description" and isinstance(value, str))
+        }
+    return [shape_of(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def test_variables_are_expanded_after_parsing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BARS", "a: [b]")
+    monkeypatch.setenv("N", "1")
+    text = TOP.replace("synthetic:", "synthetic: {root: $BARS, note: 'x${N}y$$N'}") + MARKET
+
+    assert config_of(tmp_path, text).providers["synthetic"].options == {"root": "a: [b]", "note": "x1y$N"}
+
+
+def test_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
+    message = refusal(tmp_path, market_with("description: ${NO_SUCH_VARIABLE}"))
+
+    assert message == (
+        "marketpipe.yaml:11: markets.shares.description: "
+        "expected the environment variable NO_SUCH_VARIABLE to be set, was missing"
+    )
+
+
+def test_lone_dollar_is_refused(tmp_path: Path) -> None:
+    assert "expected $NAME, ${NAME} or $$, was 'a $ b'" in refusal(tmp_path, market_with("description: a $ b"))
+
+
+def test_errors_show_a_variable_and_not_its_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANARY", "canary-7f")
+
+    message = refusal(tmp_path, market_with("session: $CANARY"))
+
+    assert "was '$CANARY'" in message
+    assert "canary-7f" not in message
+
+
+@pytest.mark.parametrize("key", ["key", "secret", "api-key", "apikey", "API_KEY", "auth_token", "password"])
+def test_secrets_in_a_provider_block_are_refused_and_not_shown(tmp_path: Path, key: str) -> None:
+    message = refusal(tmp_path, TOP.replace("synthetic:", f"synthetic: {{{key}: canary-7f}}") + MARKET)
+
+    assert "marketpipe.yaml:3: providers.synthetic." in message
+    assert "secrets come from the environment only" in message
+    assert "canary-7f" not in message
+
+
+def test_options_that_merely_contain_such_a_word_are_taken(tmp_path: Path) -> None:
+    config = config_of(tmp_path, TOP.replace("synthetic:", "synthetic: {monkey: 1, keyboard: 2}") + MARKET)
+
+    assert config.providers["synthetic"].options == {"monkey": "1", "keyboard": "2"}
+
+
+def test_named_file_wins_over_the_one_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    here, elsewhere = tmp_path / "marketpipe.yaml", tmp_path / "elsewhere.yaml"
+    here.write_text(TOP + MARKET, encoding="utf-8")
+    elsewhere.write_text(TOP + MARKET, encoding="utf-8")
+
+    found = load_config().path
+    monkeypatch.setenv("MARKETPIPE_CONFIG", str(elsewhere))
+
+    assert (found, load_config().path) == (here, elsewhere)
+
+
+def test_named_file_that_is_missing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARKETPIPE_CONFIG", str(tmp_path / "none.yaml"))
+
+    with pytest.raises(ConfigError, match=r"none\.yaml: expected a readable UTF-8 file"):
+        load_config()
+
+
+def test_without_a_file_the_packaged_default_works_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config = load_config()
+
+    assert (config.path, config.lake) == (None, tmp_path / "lake")
+    assert {name: market.symbols for name, market in config.markets.items()} == {
+        "us_equities": ("AAPL", "AMZN", "GOOG", "MSFT", "SPY"),
+        "crypto": ("BTC-USD", "ETH-USD"),
+    }
+    assert {settings.type for settings in config.providers.values()} == {"synthetic"}
+
+
+def test_dagster_home_is_made_beside_the_file_and_seeded_once(tmp_path: Path) -> None:
+    config = config_of(tmp_path, TOP + MARKET)
+
+    home = dagster_home(config)
+    seeded = (home / "dagster.yaml").read_text(encoding="utf-8")
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    again = dagster_home(config)
+
+    assert home == again == tmp_path / ".dagster"
+    assert "telemetry:\n  enabled: false" in seeded
+    assert (home / "dagster.yaml").read_text(encoding="utf-8") == "telemetry: {enabled: false}\n"
+
+
+def test_dagster_home_of_the_environment_wins_and_is_not_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "own"))
+
+    assert dagster_home(config_of(tmp_path, TOP + MARKET)) == tmp_path / "own"
+    assert not (tmp_path / "own").exists()
+
+
+def test_dagster_home_is_exported_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    config = config_of(tmp_path, TOP + MARKET)
+
+    dagster_home(config)
+    before = environment(["DAGSTER_HOME"])
+    home = export_dagster_home(config)
+
+    assert before == {}
+    assert environment(["DAGSTER_HOME"]) == {"DAGSTER_HOME": str(home)}
+
+
+def test_environment_gives_the_variables_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALPACA_KEY", "k")
+    monkeypatch.setenv("ALPACA_SECRET", "")
+
+    assert environment(["ALPACA_KEY", "ALPACA_SECRET", "NO_SUCH_VARIABLE"]) == {"ALPACA_KEY": "k"}
+
+
+def test_variables_of_the_earlier_systems_are_named_with_what_to_use_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARKETPIPE_RAW_ROOT", "data/raw")
+
+    with pytest.warns(UserWarning, match="MARKETPIPE_RAW_ROOT is set and ignored: set `lake:`"):
+        config_of(tmp_path, TOP + MARKET)
