@@ -1,0 +1,144 @@
+"""Imports go one way, and reading bars does not cost the import of Dagster."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = "marketpipe_assets"
+ROOT = Path(__file__).parent.parent / PACKAGE
+
+MAY_IMPORT = {
+    "bars": {"bars"},
+    "lake": {"bars", "lake"},
+    "catalog": {"bars", "catalog"},
+    "providers": {"bars", "providers"},
+    "defs": {"bars", "lake", "catalog", "providers", "defs", "config"},
+    "marked_yaml": set[str](),
+    "config": {"marked_yaml", "bars", "lake"},
+}
+"""Part → the parts it may import. Parts that are not named here are entry points, which may import all."""
+
+ENTRY_POINTS = {"definitions", "query", "metrics", "cli"}
+
+ONLY_IN = {
+    "dagster": ("defs/", "definitions.py", "metrics.py", "cli/", "providers/base.py"),
+    "httpx": ("providers/http.py",),
+    "requests": (),
+    "pandera": ("bars/contract.py",),
+    "os.environ": ("config.py",),
+    "os.getenv": ("config.py",),
+}
+"""What is imported or read in these places only."""
+
+MODELS = {"Config", "Market", "Partition", "ProviderSettings", "RuleSetting"}
+"""What defs/ may take of config.py: the shape of a market, and nothing that reads the environment."""
+
+
+class Use(NamedTuple):
+    """`file` names `name` (a module, a name of a module, or an attribute such as os.environ)."""
+
+    file: str
+    name: str
+
+    @property
+    def part(self) -> str:
+        return self.file.split("/")[0].removesuffix(".py")
+
+    @property
+    def used_part(self) -> str | None:
+        """The part of our package that is used, if it is ours."""
+        names = self.name.split(".")
+        return names[1] if names[0] == PACKAGE and len(names) > 1 else None
+
+
+def names_of(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Import(names=aliases):
+            yield from (alias.name for alias in aliases)
+        case ast.ImportFrom(module=str(module), names=aliases, level=0):
+            yield from (f"{module}.{alias.name}" for alias in aliases)
+        case ast.ImportFrom():
+            yield "a relative import"
+        case ast.Attribute(value=ast.Name(id=str(owner)), attr=attribute):
+            yield f"{owner}.{attribute}"
+
+
+def uses() -> list[Use]:
+    return [
+        Use(path.relative_to(ROOT).as_posix(), name)
+        for path in sorted(ROOT.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in names_of(node)
+    ]
+
+
+def modules_of(part: str) -> list[str]:
+    """Every module below a part, or the part itself where it is one module."""
+    files = sorted((ROOT / part).rglob("*.py")) or [ROOT / f"{part}.py"]
+    names = (".".join((PACKAGE, *file.relative_to(ROOT).with_suffix("").parts)) for file in files)
+    return [name.removesuffix(".__init__") for name in names]
+
+
+def test_every_part_has_a_place_in_the_order() -> None:
+    parts = {use.part for use in uses()}
+
+    assert parts - {"__init__"} <= MAY_IMPORT.keys() | ENTRY_POINTS
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    assert [use for use in uses() if use.file == "__init__.py"] == []
+
+
+def test_no_part_imports_against_the_direction() -> None:
+    against = [
+        use
+        for use in uses()
+        if use.part in MAY_IMPORT and use.used_part is not None and use.used_part not in MAY_IMPORT[use.part]
+    ]
+
+    assert against == []
+
+
+def test_defs_take_models_of_config_and_not_the_environment() -> None:
+    taken = {
+        use.name.removeprefix(f"{PACKAGE}.config.") for use in uses() if (use.part, use.used_part) == ("defs", "config")
+    }
+
+    assert taken <= MODELS
+
+
+def test_a_provider_takes_only_the_resource_class_of_dagster() -> None:
+    taken = {use.name for use in uses() if use.part == "providers" and use.name.split(".")[0] == "dagster"}
+
+    assert taken <= {"dagster.ConfigurableResource"}
+
+
+@pytest.mark.parametrize("name", ONLY_IN)
+def test_what_belongs_in_one_place_is_used_nowhere_else(name: str) -> None:
+    elsewhere = [
+        use for use in uses() if f"{use.name}.".startswith(f"{name}.") and not use.file.startswith(ONLY_IN[name])
+    ]
+
+    assert elsewhere == []
+
+
+@pytest.mark.parametrize("part", ["bars", "lake", "catalog", "config", "query"])
+def test_reading_bars_does_not_import_dagster(part: str) -> None:
+    assert "dagster" not in imported_with(modules_of(part))
+
+
+def test_importing_the_configuration_is_quick() -> None:
+    assert imported_with(modules_of("config")).isdisjoint({"polars", "pandas", "exchange_calendars", "pyarrow"})
+
+
+def imported_with(modules: list[str]) -> set[str]:
+    """Top-level modules in memory after a fresh interpreter has imported these."""
+    script = f"import sys, {', '.join(modules)}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return set(run.stdout.split())
