@@ -1,0 +1,105 @@
+"""The table of providers: name → class, and a provider from its block of the configuration."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+if TYPE_CHECKING:
+    from marketpipe_assets.providers.base import BarProvider
+
+PROVIDERS: Mapping[str, str] = {
+    "synthetic": "marketpipe_assets.providers.synthetic:SyntheticProvider",
+    "files": "marketpipe_assets.providers.files:FilesProvider",
+}
+"""Name → `module:class`. Listing the names imports no provider, and so no Dagster."""
+
+ALIASES: Mapping[str, str] = {"fake": "synthetic"}
+"""Earlier names of providers."""
+
+ENTRY_POINTS = "marketpipe.providers"
+"""The entry-point group in which other packages name theirs. A name of ours is not replaced by one of theirs."""
+
+
+def provider_names() -> tuple[str, ...]:
+    """Every name a provider block may have as its type, sorted: ours and those of other packages, without aliases."""
+    return tuple(sorted({*PROVIDERS, *entry_points(group=ENTRY_POINTS).names}))
+
+
+def provider_class(kind: str) -> "type[BarProvider]":
+    """The class of this name. Raises `ValueError` for an unknown name and for what is no `BarProvider`."""
+    from marketpipe_assets.providers.base import BarProvider
+
+    name = ALIASES.get(kind, kind)
+    theirs = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if name not in PROVIDERS and name not in theirs:
+        near = _near(kind, (*provider_names(), *ALIASES))
+        raise ValueError(f"expected a provider of {', '.join(provider_names())}{near}, was {kind!r}")
+    found = _ours(PROVIDERS[name]) if name in PROVIDERS else _theirs(theirs[name])
+    if not (isinstance(found, type) and issubclass(found, BarProvider)):
+        raise ValueError(  # noqa: TRY004  # the configuration names the wrong thing
+            f"expected {name} to be a subclass of BarProvider, was {found!r}"
+        )
+    return found
+
+
+def create(name: str, kind: str, options: Mapping[str, object]) -> "BarProvider":
+    """The provider of one block of the configuration: its name, its type and its settings.
+
+    Settings may be text as YAML has it; the class's field types convert them. Raises `ValueError` that names the
+    block, the option, what was expected and what it was.
+    """
+    try:
+        provider = provider_class(kind)
+    except ValueError as error:
+        raise ValueError(f"provider {name}: {error}") from error
+    fields = {option: field for option, field in provider.model_fields.items() if option != "name"}
+    unknown = sorted(options.keys() - fields.keys())
+    if unknown:
+        near = _near(unknown[0], fields)
+        raise ValueError(f"provider {name}: {unknown[0]}: expected an option of {', '.join(fields)}{near}")
+    missing = [option for option, field in fields.items() if field.is_required() and option not in options]
+    if missing:
+        raise ValueError(f"provider {name}: expected {', '.join(missing)}, was missing")
+    named = {"name": name} if "name" in provider.model_fields else {}
+    try:
+        return provider(**named, **options)
+    except ValidationError as error:
+        raise ValueError("; ".join(f"provider {name}: {fault}" for fault in _faults(error))) from error
+
+
+def _ours(place: str) -> object:
+    module, name = place.split(":")
+    return vars(import_module(module))[name]
+
+
+def _theirs(point: EntryPoint) -> object:
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"expected {point.value} of another package to load, was: {error}") from error
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    matches = get_close_matches(word, known, n=1)
+    return f" (did you mean {matches[0]}?)" if matches else ""
+
+
+def _faults(error: ValidationError) -> Iterable[str]:
+    for fault in error.errors(include_url=False):
+        option = ".".join(map(str, fault["loc"]))
+        sentence = (
+            fault["msg"]
+            .removeprefix("Value error, ")
+            .replace("Input should be a valid", "expected a")
+            .replace("Input should be", "expected")
+        )
+        if not option:
+            yield sentence
+        elif ", was " in sentence:
+            yield f"{option}: {sentence}"
+        else:
+            yield f"{option}: {sentence}, was {fault['input']!r}"
