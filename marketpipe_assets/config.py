@@ -28,6 +28,7 @@ from marketpipe_assets.marked_yaml import ConfigError, MarkedDocument, Place, re
 
 if TYPE_CHECKING:
     from marketpipe_assets.bars.rules import RuleSet  # imports polars, so not on import
+    from marketpipe_assets.bars.sessions import Sessions
 
 __all__ = [
     "Config",
@@ -249,6 +250,13 @@ class Market(_Settings):
     def rule_set(self) -> "RuleSet":
         """The rules of this market's asset class with its own severities and limits."""
         return _rule_set(self.asset_class, self.rules)
+
+    @property
+    def sessions(self) -> "Sessions":
+        """The market's sessions, from its start to some weeks past the end of this year."""
+        from marketpipe_assets.bars.sessions import sessions, today
+
+        return sessions(self.calendar, self.start, date(today().year + 1, 2, 1), self.extended_hours)
 
 
 def _rule_set(asset_class: str, rules: Mapping[str, RuleSetting]) -> "RuleSet":

@@ -1,7 +1,7 @@
 import hashlib
 import json
 import warnings
-from datetime import date, time
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from marketpipe_assets.config import (
     export_dagster_home,
     load_config,
 )
+from marketpipe_assets.providers.synthetic import SyntheticProvider
 
 SHAPES = {1: "a0972c0d40ed31c1"}
 """`config_version` → fingerprint of the keys and values it allows."""
@@ -354,6 +355,14 @@ def test_without_a_file_the_packaged_default_works_in_the_working_directory(
     assert {settings.type for settings in config.providers.values()} == {"synthetic"}
 
 
+def test_packaged_provider_blocks_are_what_the_provider_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    blocks = load_config().providers.values()
+
+    assert [SyntheticProvider.model_validate(block.options).seed for block in blocks] == [1, 1]
+
+
 def test_dagster_home_is_made_beside_the_file_and_seeded_once(tmp_path: Path) -> None:
     config = config_of(tmp_path, TOP + MARKET)
 
@@ -402,3 +411,10 @@ def test_variables_of_the_earlier_systems_are_named_with_what_to_use_instead(
 
     with pytest.warns(UserWarning, match="MARKETPIPE_RAW_ROOT is set and ignored: set `lake:`"):
         config_of(tmp_path, TOP + MARKET)
+
+
+def test_sessions_of_a_market_begin_at_its_start_and_reach_past_the_year(tmp_path: Path) -> None:
+    sessions = config_of(tmp_path, market_where("start", "2024-01-01")).markets["shares"].sessions
+
+    assert sessions.dates[0] == date(2024, 1, 2)
+    assert sessions.dates[-1] > date(datetime.now(UTC).year, 12, 31)
