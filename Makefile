@@ -44,12 +44,13 @@ clean: ## remove the environment and the caches; the lake and the runs stay
 	rm -rf $(VENV) *.egg-info build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(BIN)/python:
+$(VENV)/.made:
 	@test -n "$(PYTHON)" || { echo "error: expected Python 3.11 or later on the PATH, found none" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
+	@touch $@
 
 # The stamps say that what the files name is installed, so that a second run installs nothing.
-$(VENV)/.runtime: requirements.txt pyproject.toml | $(BIN)/python
+$(VENV)/.runtime: requirements.txt pyproject.toml | $(VENV)/.made
 	@echo "Installing pinned packages into $(VENV) (a minute, once)"
 	@$(PIP) install --require-hashes --requirement requirements.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
