@@ -1,0 +1,115 @@
+"""raw_bars_1m: what the provider said. Judging it is validated.py's."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+import polars as pl
+
+from marketpipe_assets.bars.clock import next_day
+from marketpipe_assets.bars.schema import VENDOR_COLUMNS, conform
+from marketpipe_assets.bars.sessions import Sessions
+from marketpipe_assets.config import Market
+from marketpipe_assets.defs.metadata import column_schema, markdown
+from marketpipe_assets.defs.partitions import WHOLE_RANGE, Selection, selection_of
+from marketpipe_assets.lake.shrink import Guarded, guard_shrink
+from marketpipe_assets.providers.base import BarProvider, ProviderError
+
+TABLE = "raw_bars_1m"
+NOT_SHRUNK = "not_shrunk"
+
+
+class IngestConfig(dg.Config):
+    """How a run ingests."""
+
+    allow_shrink: bool = False
+    """Store an answer that has fewer bars of a symbol-day than are stored already."""
+
+
+def raw_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """The asset that asks the market's provider."""
+
+    @dg.asset(
+        name=TABLE,
+        key_prefix=market.name,
+        partitions_def=partitions,
+        backfill_policy=WHOLE_RANGE,
+        group_name=market.name,
+        kinds={"polars", "parquet", market.provider},
+        owners=market.owners,
+        metadata=column_schema(TABLE),
+        required_resource_keys={market.provider, "lake"},
+        check_specs=[
+            dg.AssetCheckSpec(
+                NOT_SHRUNK,
+                asset=[market.name, TABLE],
+                blocking=True,
+                description="No symbol-day has fewer bars than were stored before. The stored bars are kept.",
+            )
+        ],
+        description=(
+            f"1-minute bars of {market.name} as {market.provider} gave them: unjudged, unadjusted, in the order of "
+            "arrival, with provider and feed. Times are UTC and the bar's first minute."
+        ),
+    )
+    def raw_bars_1m(
+        context: dg.AssetExecutionContext, config: IngestConfig
+    ) -> Iterator[dg.Output[pl.DataFrame] | dg.AssetCheckResult]:
+        selection = selection_of(context.partition_keys)
+        sessions = market.sessions
+        check_size(market, selection)
+        check_published(market, sessions, selection)
+        bars = fetch(getattr(context.resources, market.provider), sessions, selection)
+        owned = sessions.owned_dates(selection.dates)
+        guarded = guard_shrink(context.resources.lake, market.name, TABLE, bars, selection.symbols, owned)
+        kept = Guarded(bars, guarded.shrunk) if config.allow_shrink else guarded
+        yield dg.Output(kept.bars)
+        yield shrink_result(guarded, config)
+
+    return raw_bars_1m
+
+
+def fetch(provider: BarProvider, sessions: Sessions, selection: Selection) -> pl.DataFrame:
+    """One request for all symbols and sessions, with each bar's session. Raises `ProviderError`."""
+    symbols, dates = selection
+    answer = conform(provider.minute_bars(symbols, *sessions.request(dates)), VENDOR_COLUMNS)
+    if foreign := sorted(set(answer["symbol"].unique()) - set(symbols)):
+        raise ProviderError(f"expected bars of {', '.join(symbols)}, was also {', '.join(foreign)}")
+    return sessions.asked(sessions.assign(answer), dates).sort("symbol", "session_date", maintain_order=True)
+
+
+def check_size(market: Market, selection: Selection) -> None:
+    """Refuse a run that would hold more than the market's limit in memory."""
+    if selection.symbol_days <= market.max_symbol_days_per_run:
+        return
+    symbols, dates = selection
+    raise dg.Failure(
+        f"expected at most {market.max_symbol_days_per_run:,} symbol-days in one run (max_symbol_days_per_run of "
+        f"{market.name}), was {selection.symbol_days:,}; this command plans it as several runs: marketpipe ingest "
+        f"--market {market.name} --symbols {','.join(symbols)} --start {dates[0]} --end {next_day(dates[-1])}",
+        allow_retries=False,
+    )
+
+
+def check_published(market: Market, sessions: Sessions, selection: Selection) -> None:
+    """Refuse sessions that are not over: an empty or half answer must not be stored as the day."""
+    now = datetime.now(UTC)
+    early = [day for day in selection.dates if sessions.published_by(day) > now]
+    if early:
+        raise dg.Failure(
+            f"expected sessions of {market.name} that are over, was {early[0]}, which ends at "
+            f"{sessions.published_by(early[0]):%Y-%m-%d %H:%M} UTC: not published yet",
+            allow_retries=False,
+        )
+
+
+def shrink_result(guarded: Guarded, config: IngestConfig) -> dg.AssetCheckResult:
+    """The verdict on `NOT_SHRUNK`."""
+    count = guarded.shrunk.height
+    said = f"{count} symbol-days would have shrunk; " + ("replaced" if config.allow_shrink else "their bars are kept")
+    return dg.AssetCheckResult(
+        check_name=NOT_SHRUNK,
+        passed=count == 0 or config.allow_shrink,
+        description=said if count else "no symbol-day shrank",
+        metadata={"symbol_days": count, "shrunk": dg.MetadataValue.md(markdown(guarded.shrunk.head(20)))},
+    )

@@ -1,0 +1,56 @@
+"""bars_1m and quarantined_bars_1m: every raw bar, in exactly one of the two."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from marketpipe_assets.bars.quarantine import split_by_rules
+from marketpipe_assets.config import Market
+from marketpipe_assets.defs.assets import raw
+from marketpipe_assets.defs.metadata import broken_metadata, column_schema
+from marketpipe_assets.defs.partitions import WHOLE_RANGE
+
+VALID = "bars_1m"
+QUARANTINED = "quarantined_bars_1m"
+
+DESCRIPTIONS = {
+    VALID: (
+        "1-minute bars that broke no rule of severity ERROR: unique by symbol and minute, sorted by time, on whole "
+        "minutes, with finite prices. `flags` names the warnings a bar raised."
+    ),
+    QUARANTINED: (
+        "1-minute bars that broke a rule, as the provider gave them, with `broken_rules`. Nothing is dropped: a raw "
+        "bar is here or in bars_1m."
+    ),
+}
+
+
+def validated_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """The asset pair that judges raw bars in one pass."""
+    rule_set = market.rule_set
+
+    @dg.multi_asset(
+        name=f"{market.name}_validated",
+        partitions_def=partitions,
+        backfill_policy=WHOLE_RANGE,
+        group_name=market.name,
+        ins={"raw_bars": dg.AssetIn([market.name, raw.TABLE])},
+        outs={
+            table: dg.AssetOut(
+                key=[market.name, table],
+                description=description,
+                kinds={"polars", "parquet"},
+                owners=market.owners,
+                metadata=column_schema(table),
+            )
+            for table, description in DESCRIPTIONS.items()
+        },
+    )
+    def validated(raw_bars: pl.DataFrame) -> Iterator[dg.Output[pl.DataFrame]]:
+        split = split_by_rules(raw_bars, rule_set, market.sessions)
+        broken = broken_metadata(split.broken)
+        yield dg.Output(split.valid, VALID, metadata=broken)
+        yield dg.Output(split.quarantined, QUARANTINED, metadata=broken)
+
+    return validated

@@ -1,0 +1,36 @@
+"""Between Dagster and the lake: an asset's partitions of a run are one frame."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from marketpipe_assets.bars.sessions import Sessions
+from marketpipe_assets.defs.metadata import bars_metadata
+from marketpipe_assets.defs.partitions import selection_of
+from marketpipe_assets.lake.merge import write_bars
+from marketpipe_assets.lake.scan import read_bars
+
+
+class LakeIOManager(dg.IOManager):
+    """Stores and loads bars of asset key `[market, table]`, all partitions of the run in one call.
+
+    A session's partition also holds the bars of the closed days that lead up to it.
+    """
+
+    def __init__(self, lake: Path, sessions: Mapping[str, Sessions]) -> None:
+        self._lake = lake
+        self._sessions = sessions
+
+    def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
+        market, table = context.asset_key.path
+        symbols, dates = selection_of(context.asset_partition_keys)
+        owned = self._sessions[market].owned_dates(dates)
+        written = write_bars(self._lake, market, table, obj, symbols, owned)
+        context.add_output_metadata(bars_metadata(obj, symbols, dates, self._lake / market / table, written))
+
+    def load_input(self, context: dg.InputContext) -> pl.DataFrame:
+        market, table = context.asset_key.path
+        symbols, dates = selection_of(context.asset_partition_keys)
+        return read_bars(self._lake, market, table, symbols, self._sessions[market].owned_dates(dates))

@@ -1,0 +1,25 @@
+"""One market → its assets, checks and jobs."""
+
+import dagster as dg
+
+from marketpipe_assets.config import Market
+from marketpipe_assets.defs.asset_checks import asset_checks
+from marketpipe_assets.defs.assets.raw import raw_bars
+from marketpipe_assets.defs.assets.resampled import resampled_bars
+from marketpipe_assets.defs.assets.validated import validated_bars
+from marketpipe_assets.defs.jobs import ingest_job, judge_job
+from marketpipe_assets.defs.partitions import partitions_of
+
+
+def market_definitions(market: Market) -> dg.Definitions:
+    """Everything of a market but its provider, which is a resource of the provider's name."""
+    partitions = partitions_of(market.sessions, market.symbols, market.start)
+    return dg.Definitions(
+        assets=[
+            raw_bars(market, partitions),
+            validated_bars(market, partitions),
+            resampled_bars(market, partitions),
+        ],
+        asset_checks=asset_checks(market, partitions),
+        jobs=[ingest_job(market), judge_job(market)],
+    )

@@ -1,0 +1,74 @@
+"""What the UI shows of a materialization. No arithmetic that a check or a bar depends on."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from marketpipe_assets.bars.schema import PRICES, columns_of
+from marketpipe_assets.lake.merge import Written
+
+PREVIEW_ROWS = 5
+SHOWN_SYMBOLS = 20
+
+
+def bars_metadata(
+    bars: pl.DataFrame, symbols: Sequence[str], dates: Sequence[date], folder: Path, written: Written
+) -> Mapping[str, dg.MetadataValue]:
+    """Figures of one output: those of the whole run where it covers several partitions."""
+    shown = ", ".join(symbols[:SHOWN_SYMBOLS]) + (" …" if len(symbols) > SHOWN_SYMBOLS else "")
+    return {
+        "dagster/row_count": dg.MetadataValue.int(bars.height),
+        "symbols": dg.MetadataValue.text(f"{len(symbols)}: {shown}"),
+        "sessions": dg.MetadataValue.text(f"{len(dates)}: {dates[0]} to {dates[-1]}"),
+        **_span(bars),
+        "files_written": dg.MetadataValue.int(written.files),
+        "files_unchanged": dg.MetadataValue.int(written.unchanged),
+        "bytes_written": dg.MetadataValue.int(written.bytes),
+        "folder": dg.MetadataValue.path(str(folder)),
+        "preview": dg.MetadataValue.md(markdown(bars.head(PREVIEW_ROWS))),
+    }
+
+
+def broken_metadata(broken: Mapping[str, int]) -> Mapping[str, dg.MetadataValue]:
+    """Bars by rule they broke, most first; empty where all are clean."""
+    most_first = sorted(broken.items(), key=lambda item: -item[1])
+    return {
+        "broken_rules": dg.MetadataValue.md(markdown(pl.DataFrame(most_first, schema=["rule", "bars"], orient="row")))
+        if most_first
+        else dg.MetadataValue.text("none")
+    }
+
+
+def column_schema(table: str) -> Mapping[str, dg.MetadataValue]:
+    """The table's columns, for the asset's page."""
+    return {
+        "dagster/column_schema": dg.MetadataValue.table_schema(
+            dg.TableSchema([dg.TableColumn(name, str(dtype)) for name, dtype in columns_of(table).items()])
+        )
+    }
+
+
+def _span(bars: pl.DataFrame) -> Mapping[str, dg.MetadataValue]:
+    if bars.is_empty():
+        return {}
+    first, last = bars.select(pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last")).row(0)
+    return {
+        "first_ts": dg.MetadataValue.timestamp(first),
+        "last_ts": dg.MetadataValue.timestamp(last),
+    }
+
+
+def markdown(frame: pl.DataFrame) -> str:
+    """A frame as a table of Markdown; prices keep the digits they have."""
+    if frame.is_empty():
+        return "no rows"
+    shown = frame.with_columns(pl.col(name).round(8) for name in (*PRICES, "vwap") if name in frame.columns)
+    rows = [frame.columns, ["---"] * frame.width, *(map(_cell, row) for row in shown.iter_rows())]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value).replace("|", "\\|")
