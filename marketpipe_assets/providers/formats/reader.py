@@ -1,0 +1,94 @@
+"""What a format is: the settings it is given and the one question it answers. No format's details."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from marketpipe_assets.bars.schema import TIMESTAMP
+from marketpipe_assets.providers.base import ProviderError
+from marketpipe_assets.providers.formats.archive import Limits
+
+REQUIRED = True
+OPTIONAL = False
+
+READ_COLUMNS: Mapping[str, pl.DataType] = {
+    "symbol": pl.String(),
+    "ts": TIMESTAMP,
+    "open": pl.Float64(),
+    "high": pl.Float64(),
+    "low": pl.Float64(),
+    "close": pl.Float64(),
+    "volume": pl.Float64(),
+    "trade_count": pl.Int64(),
+    "vwap": pl.Float64(),
+}
+"""What a format answers; the provider adds its own name and the feed."""
+
+_FOLDER_NAME = re.compile(r"[\w^=+$@#&!~-][\w^=+$@#&!~. -]*")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the provider that a format may use; `Reader.takes` says which."""
+
+    root: Path
+    limits: Limits
+    timezone: str | None = None
+    scale: float | None = None
+    security: str | None = None
+    market: str | None = None
+    path: str | None = None
+    columns: Mapping[str, str] | None = None
+    unit: str | None = None
+    label: str | None = None
+    header: bool = True
+    skip_rows: int = 0
+    time_format: str | None = None
+
+
+class Reader(ABC):
+    """A format of local files. Raises `ValueError` when built with settings it cannot work with."""
+
+    takes: ClassVar[Mapping[str, bool]] = {}
+    """Settings the format knows besides root and limits → REQUIRED or OPTIONAL."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
+        """Bars of the files that can overlap `[start, end)`, columns `READ_COLUMNS`, in order of arrival.
+
+        Symbols are the vendor's names. Bars outside the range may be among them. Raises `BadFile`.
+        """
+
+
+class DatedFile(NamedTuple):
+    """A file and the date its name states: `stamp`, written with the strftime `pattern`; both empty where none is."""
+
+    path: Path
+    pattern: str = ""
+    stamp: str = ""
+
+
+def local_dates(start: datetime, end: datetime, zone: str) -> list[date]:
+    """Dates of the zone that `[start, end)` touches."""
+    first = start.astimezone(ZoneInfo(zone)).date()
+    last = (end - timedelta(microseconds=1)).astimezone(ZoneInfo(zone)).date()
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def folder_name(symbol: str) -> str:
+    """The symbol, when it can be one part of a path; otherwise `ProviderError`."""
+    if not _FOLDER_NAME.fullmatch(symbol):
+        raise ProviderError(
+            f"symbol {symbol!r} cannot name a file: expected letters, digits and ^ = + $ @ # & ! ~ . - _"
+        )
+    return symbol
