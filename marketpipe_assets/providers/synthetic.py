@@ -168,7 +168,7 @@ def _flat(x: Floats) -> Floats:
 
 def _rising(x: Floats) -> Floats:
     square = x * x
-    return 0.03 + 2.5 * square * square * square * square
+    return 0.08 + 2.5 * square * square * square * square
 
 
 PRE = Segment(np.uint64(11), 0.3, _rising, lambda x: 0.2 + 0.7 * x * x)
