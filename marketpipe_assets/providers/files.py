@@ -5,6 +5,7 @@ from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Self
+from zoneinfo import available_timezones
 
 import polars as pl
 from pydantic import Field, model_validator
@@ -58,6 +59,8 @@ class FilesProvider(BarProvider):
                 f"format {self.format} takes {', '.join(takes) or 'no settings of its own'}; "
                 f"missing: {', '.join(missing) or 'none'}; not of this format: {', '.join(unknown) or 'none'}"
             )
+        if self.timezone is not None and self.timezone not in available_timezones():
+            raise ValueError(f"timezone: expected a name such as America/New_York, was {self.timezone!r}")
         self._reader()
         return self
 

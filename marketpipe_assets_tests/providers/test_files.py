@@ -139,6 +139,7 @@ def test_two_symbols_of_one_vendor_symbol_are_refused(tmp_path: Path) -> None:
         ({"columns": {"date": "d", **PRICED}}, "missing: ['time']"),
         ({"columns": {"ts": "o", **PRICED}}, "each column of the file once"),
         ({"scale": 0.0}, "greater than 0"),
+        ({"timezone": "New York"}, "expected a name such as America/New_York, was 'New York'"),
     ],
 )
 def test_wrong_settings_fail_when_the_provider_is_made(tmp_path: Path, settings: dict[str, Any], message: str) -> None:

@@ -167,6 +167,11 @@ def test_lean_contracts_of_one_zip_are_symbols(tmp_path: Path) -> None:
         times(lean(tmp_path, "future", "cme"), "ES")
 
 
+def test_lean_symbols_of_one_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProviderError, match="differ in more than their case"):
+        times(lean(tmp_path, "equity", "usa"), "ABC", "abc")
+
+
 def test_lean_perpetual_has_a_suffix(tmp_path: Path) -> None:
     write_zip(
         tmp_path / "cryptofuture/bybit/minute/abcusdt/20240702_trade.zip",

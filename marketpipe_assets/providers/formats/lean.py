@@ -117,7 +117,10 @@ class Lean(Reader):
 
     def bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
         days = local_dates(start, end, self.source.timezone)
-        pieces = self._pieces([self._instrument(symbol) for symbol in symbols], days)
+        instruments = [self._instrument(symbol) for symbol in symbols]
+        if len({instrument[1:] for instrument in instruments}) < len(instruments):
+            raise ProviderError(f"expected symbols that differ in more than their case, was {', '.join(symbols)}")
+        pieces = self._pieces(instruments, days)
         kinds = [
             self._bars_of(kind, [piece for piece in pieces if piece.instruments[0].kind == kind]) for kind in _SCHEMAS
         ]
