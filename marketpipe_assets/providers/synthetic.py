@@ -80,7 +80,7 @@ def mixed(words: Words) -> Words:
     return found
 
 
-def branch(keys: Words, number: Words | Integers | np.generic) -> Words:
+def branch(keys: Words, number: Words | Integers | np.generic | int) -> Words:
     """The stream that belongs to this number within each stream."""
     numbers = np.atleast_1d(number).astype(np.uint64)  # of arrays an overflow wraps in silence, of scalars it warns
     return mixed(keys + mixed(numbers + GOLDEN))
@@ -310,9 +310,10 @@ class Injected(NamedTuple):
     bars: int
 
 
-def times_drawn(key: Words, rate: float) -> int:
-    """How often something of this rate happens here: its whole part, and once more with the chance of the rest."""
-    return int(rate) + int(uniform(drawn(key, 1))[0, 0] < rate % 1)
+def times_drawn(keys: Words, rate: float) -> list[int]:
+    """How often something of this rate happens in each: its whole part, and once more with the chance of the rest."""
+    times: list[int] = (int(rate) + (uniform(drawn(keys, 1))[:, 0] < rate % 1)).tolist()
+    return times
 
 
 def placed(drawn_faults: Sequence[str], first: int, end: int, key: Words) -> Iterator[tuple[str, int, int]]:
@@ -472,13 +473,22 @@ class SyntheticProvider(BarProvider):
         for first in range(0, len(rows.symbol), ROWS_AT_ONCE):
             some = rows.part(slice(first, first + ROWS_AT_ONCE))
             bars, counts = self._clean(some)
-            sessions_bars = np.split(bars, np.cumsum(counts.sum(axis=1))[:-1])
-            for index, session in enumerate(sessions_bars):
+            times = self._times(some)
+            for index, session in enumerate(np.split(bars, np.cumsum(counts.sum(axis=1))[:-1])):
                 pre, regular, _ = counts[index].tolist()
-                found, faults = self._faulty(
-                    session, (pre, pre + regular), some.key[index : index + 1], some.day[index]
-                )
+                here = {name: drawn_times[index] for name, drawn_times in times.items() if drawn_times[index]}
+                found, faults = self._faulty(session, (pre, pre + regular), some.part(slice(index, index + 1)), here)
                 yield int(some.symbol[index]), int(some.day[index]), found, faults
+
+    def _times(self, rows: Rows) -> Mapping[str, Sequence[int]]:
+        """Fault → how often it strikes each symbol-session."""
+        keys = {name: branch(rows.key, FAULTY) for name in self.faults}
+        if EVERY_SYMBOL in keys:
+            keys[EVERY_SYMBOL] = self._halt_keys(rows.day)
+        return {name: times_drawn(branch(keys[name], NUMBER_OF[name]), rate) for name, rate in self.faults.items()}
+
+    def _halt_keys(self, days: Integers) -> Words:
+        return branch(branch(key_of(str(self.seed)), HALT), days)
 
     def _clean(self, rows: Rows) -> tuple[Bars, Integers]:
         """Bars of all rows, one after another, and how many are before, in and after each regular session."""
@@ -519,35 +529,31 @@ class SyntheticProvider(BarProvider):
             (instants < end[:, None]) & ~in_break & (uniform(presence) < segment.presence(position)),
         )
 
-    def _faulty(self, bars: Bars, regular: tuple[int, int], key: Words, day: np.int64) -> tuple[Bars, list[Injected]]:
-        if not self.faults:
-            return bars, []
+    def _faulty(
+        self, bars: Bars, regular: tuple[int, int], row: Rows, times: Mapping[str, int]
+    ) -> tuple[Bars, list[Injected]]:
         first, end = regular
-        times = {
-            name: times_drawn(branch(branch(key, FAULTY), np.uint64(NUMBER_OF[name])), rate)
-            for name, rate in self.faults.items()
-            if name != EVERY_SYMBOL
-        }
-        if times.pop(WHOLE_SESSION, 0) and end > first:
+        if not times or end == first:
+            return bars, []
+        if WHOLE_SESSION in times:
             return bars[:0], [Injected(WHOLE_SESSION, int(bars["ts"][first]), end - first)]
-        injected = [Injected(EVERY_SYMBOL, *hole) for hole in self._halts(bars["ts"][first:end], day)]
+        holes = self._halts(bars["ts"][first:end], row.day, times.get(EVERY_SYMBOL, 0))
+        injected = [Injected(EVERY_SYMBOL, *hole) for hole in holes]
         halted = np.zeros(len(bars), dtype=bool)
         for _, start, count in injected:
             at = int(np.searchsorted(bars["ts"], start))
             halted[at : at + count] = True
         bars, end = bars[~halted], end - int(halted.sum())
         wanted = [name for name in FAULTS for _ in range(times.get(name, 0))]
-        for name, at, span in placed(wanted, first, end, key):
+        for name, at, span in placed(wanted, first, end, row.key):
             begins = int(bars["ts"][at])
             bars, concerned = FAULTS[name].inject(bars, at, span)
             injected.append(Injected(name, begins, concerned))
         return bars, injected
 
-    def _halts(self, regular: Integers, day: np.int64) -> Iterator[tuple[int, int]]:
+    def _halts(self, regular: Integers, day: Integers, times: int) -> Iterator[tuple[int, int]]:
         """First instant and minutes of each hole that all symbols of this day have, no two of them overlapping."""
-        key = branch(branch(key_of(str(self.seed)), HALT), day)
-        times = times_drawn(key, self.faults.get(EVERY_SYMBOL, 0))
-        words = drawn(branch(key, FAULTY), max(times, 1))[0]
+        words = drawn(branch(self._halt_keys(day), FAULTY), max(times, 1))[0]
         slots = np.linspace(0, len(regular), times + 1).astype(int)
         for slot in range(times):
             room = int(slots[slot + 1] - slots[slot]) - 1
