@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from marketpipe_assets.bars.schema import BAR_COLUMNS, columns_of
+from marketpipe_assets.bars.schema import BAR_COLUMNS, columns_of, empty
 from marketpipe_assets.bars.timeframes import COMPUTED_ON_READING, TIMEFRAMES
 from marketpipe_assets.config import Config, Market, load_config
 from marketpipe_assets.lake.scan import held, read_bars
@@ -47,9 +47,10 @@ def load_bars(
     source = "1d" if timeframe in COMPUTED_ON_READING else timeframe
     _check_timeframe(chosen, timeframe, source)
     table = TIMEFRAMES[source].table
-    dates = _dates(chosen, start, end)
-    bars = read_bars(config.lake, chosen.name, table, asked, dates) if dates else _none(table)
-    bars = bars.filter(*_instants(start, end), *([pl.col("session") == session] if session else []))
+    first, last = _moment(start), _moment(end)
+    dates = _dates(chosen, first, last)
+    bars = read_bars(config.lake, chosen.name, table, asked, dates) if dates else empty(columns_of(table))
+    bars = bars.filter(*_instants(first, last), *([pl.col("session") == session] if session else []))
     return _calendar_bars(bars, COMPUTED_ON_READING[timeframe]) if timeframe in COMPUTED_ON_READING else bars
 
 
@@ -87,7 +88,8 @@ def connect(config: Config | None = None) -> "duckdb.DuckDBPyConnection":
     import duckdb
 
     config = config or load_config()
-    connection = duckdb.connect(config={"TimeZone": "UTC"})
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
     for number, market in enumerate(config.markets.values()):
         connection.execute(f'CREATE SCHEMA "{market.name}"')
         for table in tables_of(market):
@@ -116,7 +118,9 @@ def select(connection: "duckdb.DuckDBPyConnection", sql: str) -> pl.DataFrame:
     if kinds != [duckdb.StatementType.SELECT]:
         names = ", ".join(kind.name for kind in kinds) or "none"
         raise ValueError(f"expected exactly one SELECT, was {names}")
-    return connection.execute(statements[0]).pl()
+    table = connection.sql(sql).to_arrow_table()
+    answer: pl.DataFrame = pl.from_arrow(table)  # type: ignore[assignment]  # a table never becomes a Series
+    return answer
 
 
 def _market(config: Config, name: str | None, symbols: Sequence[str]) -> Market:
@@ -149,38 +153,31 @@ def _check_timeframe(market: Market, timeframe: str, source: str) -> None:
         raise ValueError(f"expected a timeframe of {', '.join((*built, *computed))}, was {timeframe!r}")
 
 
-def _dates(market: Market, start: Moment, end: Moment) -> Sequence[date]:
-    """Sessions that can hold a bar in the range; an instant may belong to the next day's session."""
-    first = _day(start, -1) if start is not None else market.start
-    last = _day(end, 2) if end is not None else date.max
+def _dates(market: Market, start: date | None, end: date | None) -> Sequence[date]:
+    """Sessions that can hold a bar in the range; an instant may belong to the day before's or the next one's."""
+    first = market.start if start is None else _day(start, -1)
+    last = date.max if end is None else _day(end, 2)
     return market.sessions.between(first, last)
 
 
-def _day(moment: Moment, slack: int) -> date:
-    instant = _moment(moment)
-    if isinstance(instant, datetime):
-        return (instant.astimezone(UTC) + timedelta(days=slack)).date()
-    assert isinstance(instant, date)
-    return instant
+def _day(moment: date, slack: int) -> date:
+    if isinstance(moment, datetime):
+        return (moment.astimezone(UTC) + timedelta(days=slack)).date()
+    return moment
 
 
-def _instants(start: Moment, end: Moment) -> list[pl.Expr]:
+def _instants(start: date | None, end: date | None) -> list[pl.Expr]:
     """Conditions on `ts` for bounds that are instants; dates are met by the sessions read."""
-    bounds = {"start": _moment(start), "end": _moment(end)}
-    conditions = {"start": lambda at: pl.col("ts") >= at, "end": lambda at: pl.col("ts") < at}
-    return [conditions[name](at) for name, at in bounds.items() if isinstance(at, datetime)]
+    after = [pl.col("ts") >= start] if isinstance(start, datetime) else []
+    return [*after, pl.col("ts") < end] if isinstance(end, datetime) else after
 
 
-def _moment(moment: Moment) -> date | datetime | None:
+def _moment(moment: Moment) -> date | None:
     if isinstance(moment, str):
         moment = date.fromisoformat(moment) if len(moment) == 10 else datetime.fromisoformat(moment)
     if isinstance(moment, datetime) and moment.tzinfo is None:
         raise ValueError(f"expected a date or a time with its zone, was {moment.isoformat()}")
     return moment
-
-
-def _none(table: str) -> pl.DataFrame:
-    return pl.DataFrame(schema=dict(columns_of(table)))
 
 
 def _calendar_bars(days: pl.DataFrame, step: str) -> pl.DataFrame:
@@ -210,7 +207,8 @@ def _scan(lake: Path, market: str, table: str) -> str:
         typed = ", ".join(f'CAST(NULL AS {_sql_type(dtype)}) AS "{name}"' for name, dtype in columns_of(table).items())
         return f"SELECT {typed} WHERE false"
     files = f"'{_quoted(folder)}/symbol=*/*.parquet'"
-    return f"SELECT {columns} FROM read_parquet({files}, hive_partitioning = true, hive_types = {{'symbol': VARCHAR}})"
+    hive = "hive_partitioning = true, hive_types = {'symbol': VARCHAR}"
+    return f"SELECT {columns} FROM read_parquet({files}, {hive})"  # noqa: S608  # names and paths of our own
 
 
 def _quoted(path: Path) -> str:

@@ -24,6 +24,25 @@ BAR_COLUMNS: Mapping[str, pl.DataType] = {
 }
 """Columns of every bar table, in order. `symbol` is a folder at rest and a column in memory."""
 
+MEANING: Mapping[str, str] = {
+    "symbol": "the market's name for the instrument",
+    "ts": "the bar's first instant, UTC",
+    "session_date": "the trading day the bar belongs to, in the exchange's time zone",
+    "open": "first price, unadjusted",
+    "high": "highest price, unadjusted",
+    "low": "lowest price, unadjusted",
+    "close": "last price, unadjusted",
+    "volume": "units traded; fractions where the vendor has them",
+    "trade_count": "number of trades; null where the vendor has none",
+    "vwap": "volume-weighted average price; null where the vendor has none",
+    "session": "regular, pre or post market; null on a day without a session",
+    "provider": "who gave the bar",
+    "feed": "the provider's variant",
+    "flags": "rules of severity WARN the bar broke; null: none",
+    "broken_rules": "every rule the bar broke",
+}
+"""Column → what it holds."""
+
 VENDOR_COLUMNS: Mapping[str, pl.DataType] = {
     name: dtype for name, dtype in BAR_COLUMNS.items() if name not in ("session_date", "session")
 }

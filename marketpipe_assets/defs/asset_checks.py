@@ -1,7 +1,9 @@
 """What is checked of the bars at rest after a run wrote them. Rules for single bars are in bars/rules.py."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import dagster as dg
 import polars as pl
@@ -17,6 +19,7 @@ from marketpipe_assets.defs.partitions import Selection, selection_of, tagged_ke
 from marketpipe_assets.lake.scan import bar_counts, read_bars
 
 KEY = ("symbol", "session_date")
+MINUTES = (RAW, VALID, QUARANTINED)
 SHOWN = 20
 RECENT_SESSIONS = 20
 VOLUME_TOLERANCE = 1e-9  # sums of the same numbers in another order
@@ -29,48 +32,64 @@ def asset_checks(market: Market, partitions: dg.PartitionsDefinition[str]) -> Se
     return [_validated_checks(market, partitions), _resampled_checks(market, partitions)]
 
 
+class Evidence:
+    """What the lake holds of a run's partitions; read when first asked for."""
+
+    def __init__(self, lake: Path, market: Market, selection: Selection) -> None:
+        self.lake, self.market, self.selection = lake, market, selection
+
+    @cached_property
+    def counts(self) -> pl.DataFrame:
+        """`symbol`, `session_date` and the bars of each minute table; 0 where there are none."""
+        owned = self.market.sessions.owned_dates(self.selection.dates)
+        tables = (
+            bar_counts(self.lake, self.market.name, table, self.selection.symbols, owned).with_columns(
+                pl.lit(table).alias("table")
+            )
+            for table in MINUTES
+        )
+        wide = pl.concat(tables).pivot("table", index=KEY, values="bars", on_columns=MINUTES)
+        return wide.with_columns(pl.col(MINUTES).fill_null(0))
+
+    @cached_property
+    def bars(self) -> pl.DataFrame:
+        """The valid minute bars."""
+        return read_bars(self.lake, self.market.name, VALID, *self.selection)
+
+    def volumes(self, table: str) -> pl.DataFrame:
+        """`symbol`, `session_date` and the volume of `all` bars and of the `regular` ones."""
+        columns = ("symbol", "session_date", "volume", "session")
+        bars = read_bars(self.lake, self.market.name, table, *self.selection, columns=columns)
+        regular = pl.col("volume").filter(pl.col("session") == "regular")
+        return bars.group_by(KEY).agg(pl.col("volume").sum().alias("all"), regular.sum().alias("regular"))
+
+
+class Verdict(NamedTuple):
+    passed: bool
+    description: str
+    metadata: Mapping[str, int | float | dg.MetadataValue]
+
+
 def _validated_checks(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
-    valid, quarantined = dg.AssetKey([market.name, VALID]), dg.AssetKey([market.name, QUARANTINED])
+    specs = [
+        dg.AssetCheckSpec(
+            check.name,
+            asset=[market.name, check.table],
+            additional_deps=[[market.name, other] for other in (VALID, QUARANTINED) if other != check.table],
+            blocking=check.severity is dg.AssetCheckSeverity.ERROR,
+            description=check.promise.format(market=market),
+        )
+        for check in CHECKS.values()
+    ]
 
     @dg.multi_asset_check(
-        name=f"{market.name}_validated_checks",
-        required_resource_keys={"lake"},
-        specs=[
-            dg.AssetCheckSpec(
-                "rows_conserved",
-                asset=valid,
-                additional_deps=[quarantined],
-                blocking=True,
-                description="Raw bars = valid bars + quarantined bars, for every symbol-day.",
-            ),
-            dg.AssetCheckSpec(
-                "contract",
-                asset=valid,
-                blocking=True,
-                description="Stored bars have the columns, order and bounds that longer bars rest on.",
-            ),
-            dg.AssetCheckSpec(
-                "quarantined_share",
-                asset=quarantined,
-                additional_deps=[valid],
-                blocking=True,
-                description=f"At most {market.max_quarantined_share:.1%} of the raw bars are quarantined.",
-            ),
-            dg.AssetCheckSpec(
-                "coverage",
-                asset=valid,
-                description=f"At least {market.min_coverage:.1%} of the regular minutes of every symbol are there.",
-            ),
-        ],
+        name=f"{market.name}_validated_checks", required_resource_keys={"lake"}, can_subset=True, specs=specs
     )
-    def validated_checks(context: dg.AssetCheckExecutionContext) -> Iterable[dg.AssetCheckResult]:
-        lake, selection = context.resources.lake, _selection(context, market, partitions)
-        counts = _bar_counts(lake, market, selection)
-        bars = read_bars(lake, market.name, VALID, *selection)
-        yield _conserved(counts, valid)
-        yield _contract(bars, valid)
-        yield _share(counts, market, quarantined)
-        yield _coverage(bars, market, selection, valid)
+    def validated_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        evidence = Evidence(context.resources.lake, market, _selection(context, market, partitions))
+        for key in sorted(context.selected_asset_check_keys):
+            check = CHECKS[key.name]
+            yield _result(key, check.judge(evidence), check.severity)
 
     return validated_checks
 
@@ -92,14 +111,27 @@ def _resampled_checks(market: Market, partitions: dg.PartitionsDefinition[str]) 
             for each in timeframes.values()
         ],
     )
-    def resampled_checks(context: dg.AssetCheckExecutionContext) -> Iterable[dg.AssetCheckResult]:
-        lake, selection = context.resources.lake, _selection(context, market, partitions)
-        minutes = _volumes(lake, market, VALID, selection)
-        for key in context.selected_asset_check_keys:
+    def resampled_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        evidence = Evidence(context.resources.lake, market, _selection(context, market, partitions))
+        minutes = evidence.volumes(VALID)
+        for key in sorted(context.selected_asset_check_keys):
             timeframe = timeframes[key.asset_key.to_user_string()]
-            yield _volume_result(lake, market, timeframe, selection, minutes, key.asset_key)
+            yield _result(key, _volume_conserved(evidence, timeframe, minutes))
 
     return resampled_checks
+
+
+def _result(
+    key: dg.AssetCheckKey, verdict: Verdict, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=key.name,
+        asset_key=key.asset_key,
+        passed=verdict.passed,
+        severity=severity,
+        description=verdict.description,
+        metadata=verdict.metadata,
+    )
 
 
 def _selection(
@@ -113,96 +145,109 @@ def _selection(
     return Selection(market.symbols, market.sessions.between(market.start, end)[-RECENT_SESSIONS:])
 
 
-def _bar_counts(lake: Path, market: Market, selection: Selection) -> pl.DataFrame:
-    """`symbol`, `session_date` and the bars of each minute table; 0 where there are none."""
-    owned = market.sessions.owned_dates(selection.dates)
-    tables = (
-        bar_counts(lake, market.name, table, selection.symbols, owned).with_columns(pl.lit(table).alias("table"))
-        for table in (RAW, VALID, QUARANTINED)
-    )
-    wide = pl.concat(tables).pivot("table", index=KEY, values="bars", on_columns=[RAW, VALID, QUARANTINED])
-    return wide.with_columns(pl.col(RAW, VALID, QUARANTINED).fill_null(0))
-
-
-def _conserved(counts: pl.DataFrame, asset: dg.AssetKey) -> dg.AssetCheckResult:
+def _rows_conserved(evidence: Evidence) -> Verdict:
+    counts = evidence.counts
     lost = counts.filter(pl.col(RAW) != pl.col(VALID) + pl.col(QUARANTINED))
-    totals = {table: int(counts[table].sum()) for table in (RAW, VALID, QUARANTINED)}
-    return dg.AssetCheckResult(
-        check_name="rows_conserved",
-        asset_key=asset,
-        passed=lost.is_empty(),
-        description=f"{totals[RAW]} raw = {totals[VALID]} valid + {totals[QUARANTINED]} quarantined"
-        if lost.is_empty()
-        else f"{lost.height} symbol-days do not add up",
-        metadata={**totals, "symbol_days": dg.MetadataValue.md(markdown(lost.head(SHOWN)))},
+    totals = {table: int(counts[table].sum()) for table in MINUTES}
+    added = f"{totals[RAW]:,} raw = {totals[VALID]:,} valid + {totals[QUARANTINED]:,} quarantined"
+    return Verdict(
+        lost.is_empty(),
+        added if lost.is_empty() else f"{lost.height:,} symbol-days do not add up",
+        {**totals, "symbol_days": _table(lost)},
     )
 
 
-def _contract(bars: pl.DataFrame, asset: dg.AssetKey) -> dg.AssetCheckResult:
+def _contract(evidence: Evidence) -> Verdict:
     from marketpipe_assets.bars.contract import breaches  # pandera takes two seconds to import
 
-    broken = breaches(bars)
-    return dg.AssetCheckResult(
-        check_name="contract",
-        asset_key=asset,
-        passed=not broken,
-        description="; ".join(broken) or f"{bars.height} bars hold the contract",
-    )
+    broken = breaches(evidence.bars)
+    bars = evidence.bars.height
+    return Verdict(not broken, "; ".join(broken) or f"{bars:,} bars hold the contract", {"bars": bars})
 
 
-def _share(counts: pl.DataFrame, market: Market, asset: dg.AssetKey) -> dg.AssetCheckResult:
+def _quarantined_share(evidence: Evidence) -> Verdict:
+    counts, limit = evidence.counts, evidence.market.max_quarantined_share
     raw, quarantined = int(counts[RAW].sum()), int(counts[QUARANTINED].sum())
     share = quarantined / raw if raw else 0.0
-    worst = counts.filter(pl.col(QUARANTINED) > 0).sort(QUARANTINED, descending=True).head(SHOWN)
-    return dg.AssetCheckResult(
-        check_name="quarantined_share",
-        asset_key=asset,
-        passed=share <= market.max_quarantined_share,
-        description=f"{quarantined} of {raw} bars, {share:.3%}, at most {market.max_quarantined_share:.1%}",
-        metadata={"share": share, "worst": dg.MetadataValue.md(markdown(worst))},
+    worst = counts.filter(pl.col(QUARANTINED) > 0).sort(QUARANTINED, descending=True)
+    return Verdict(
+        share <= limit,
+        f"{quarantined:,} of {raw:,} bars, {share:.3%}, are quarantined; the limit is {limit:.1%}",
+        {"share": share, "worst": _table(worst)},
     )
 
 
-def _coverage(
-    bars: pl.DataFrame, market: Market, selection: Selection, asset: dg.AssetKey
-) -> dg.AssetCheckResult:
-    rows = coverage(bars, market.sessions, *selection)
-    by_symbol = rows.group_by("symbol", maintain_order=True).agg(
-        pl.col("expected_minutes", "received_minutes").sum()
-    )
-    shares = {symbol: covered_share(part) for (symbol,), part in by_symbol.group_by("symbol", maintain_order=True)}
+def _coverage(evidence: Evidence) -> Verdict:
+    market = evidence.market
+    rows = coverage(evidence.bars, market.sessions, *evidence.selection)
+    shares = {symbol: covered_share(part) for (symbol,), part in rows.group_by("symbol", maintain_order=True)}
     least = min(shares.values(), default=1.0)
     holes = rows.filter(pl.col("missing_minutes") > 0).sort("missing_minutes", descending=True)
-    return dg.AssetCheckResult(
-        check_name="coverage",
-        asset_key=asset,
-        passed=least >= market.min_coverage,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{covered_share(rows):.2%} of {rows['expected_minutes'].sum()} regular minutes are there; "
-        f"{holes.height} of {rows.height} symbol-days have holes",
-        metadata={"least_covered_symbol": least, "holes": dg.MetadataValue.md(markdown(holes.head(SHOWN)))},
+    return Verdict(
+        least >= market.min_coverage,
+        f"{covered_share(rows):.2%} of {rows['expected_minutes'].sum():,} regular minutes are there; "
+        f"{holes.height:,} of {rows.height:,} symbol-days have holes",
+        {"least_covered_symbol": least, "holes": _table(holes)},
     )
 
 
-def _volumes(lake: Path, market: Market, table: str, selection: Selection) -> pl.DataFrame:
-    bars = read_bars(lake, market.name, table, *selection, columns=("symbol", "session_date", "volume", "session"))
-    regular = bars.filter(pl.col("session") == "regular").group_by(KEY).agg(pl.col("volume").sum().alias("regular"))
-    return bars.group_by(KEY).agg(pl.col("volume").sum().alias("all")).join(regular, on=KEY, how="left")
+def _volume_conserved(evidence: Evidence, timeframe: Timeframe, minutes: pl.DataFrame) -> Verdict:
+    counted = "regular" if evidence.market.session == "regular" or timeframe.label == "1d" else "all"
+    longer = evidence.volumes(timeframe.table).select(*KEY, pl.col("all").alias("longer"))
+    both = minutes.select(*KEY, pl.col(counted).alias("minutes")).join(longer, on=KEY, how="full", coalesce=True)
+    apart = (pl.col("minutes").fill_null(0) - pl.col("longer").fill_null(0)).abs()
+    off = both.filter(apart > VOLUME_TOLERANCE * pl.col("minutes").fill_null(0).abs())
+    return Verdict(
+        off.is_empty(),
+        f"{off.height:,} of {both.height:,} symbol-days differ from their minutes",
+        {"symbol_days": _table(off)},
+    )
 
 
-def _volume_result(
-    lake: Path, market: Market, timeframe: Timeframe, selection: Selection, minutes: pl.DataFrame, asset: dg.AssetKey
-) -> dg.AssetCheckResult:
-    counted = "regular" if market.session == "regular" or timeframe.label == "1d" else "all"
-    longer = _volumes(lake, market, timeframe.table, selection).select(*KEY, pl.col("all").alias("longer"))
-    both = minutes.select(*KEY, pl.col(counted).alias("minutes")).filter(pl.col("minutes").is_not_null())
-    off = both.join(longer, on=KEY, how="full", coalesce=True).filter(
-        ((pl.col("minutes") - pl.col("longer")).abs() > VOLUME_TOLERANCE * pl.col("minutes").abs()).fill_null(True)
+def _table(frame: pl.DataFrame) -> dg.MetadataValue:
+    return dg.MetadataValue.md(markdown(frame.head(SHOWN)))
+
+
+class Check(NamedTuple):
+    """A check of a minute table: what it promises and who judges it. Longer bars wait for those of severity ERROR."""
+
+    name: str
+    table: str
+    judge: Callable[[Evidence], Verdict]
+    severity: dg.AssetCheckSeverity
+    promise: str
+
+
+CHECKS = {
+    check.name: check
+    for check in (
+        Check(
+            "rows_conserved",
+            VALID,
+            _rows_conserved,
+            dg.AssetCheckSeverity.ERROR,
+            "Raw bars = valid bars + quarantined bars, for every symbol-day.",
+        ),
+        Check(
+            "contract",
+            VALID,
+            _contract,
+            dg.AssetCheckSeverity.ERROR,
+            "Stored bars have the columns, order and bounds that longer bars rest on.",
+        ),
+        Check(
+            "quarantined_share",
+            QUARANTINED,
+            _quarantined_share,
+            dg.AssetCheckSeverity.ERROR,
+            "At most {market.max_quarantined_share:.1%} of the raw bars are quarantined.",
+        ),
+        Check(
+            "coverage",
+            VALID,
+            _coverage,
+            dg.AssetCheckSeverity.WARN,
+            "At least {market.min_coverage:.1%} of the regular minutes of every symbol are there.",
+        ),
     )
-    return dg.AssetCheckResult(
-        check_name="volume_conserved",
-        asset_key=asset,
-        passed=off.is_empty(),
-        description=f"{off.height} of {both.height} symbol-days differ from their minutes",
-        metadata={"symbol_days": dg.MetadataValue.md(markdown(off.head(SHOWN)))},
-    )
+}

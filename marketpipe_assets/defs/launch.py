@@ -52,13 +52,23 @@ def run_job(
         tags=range_tags(selection),
         job_code_origin=job.get_python_origin(),
     )
+    failed_checks: list[str] = []
     for event in execute_run_iterator(job, run, instance):
-        if event.is_step_start:
+        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            failed_checks += _failed_check(event.asset_check_evaluation_data)
+        elif event.is_step_start:
             yield Progress(run.run_id, str(event.step_key), ended=False)
         elif event.is_step_success:
             yield Progress(run.run_id, str(event.step_key), ended=True)
         elif event.is_step_failure:
-            yield Progress(run.run_id, str(event.step_key), ended=True, failure=_reason(event))
+            reason = "; ".join(failed_checks) or _reason(event)
+            yield Progress(run.run_id, str(event.step_key), ended=True, failure=reason)
+
+
+def _failed_check(evaluation: dg.AssetCheckEvaluation) -> list[str]:
+    if evaluation.passed or evaluation.severity is not dg.AssetCheckSeverity.ERROR:
+        return []
+    return [f"{evaluation.asset_key.to_user_string()} {evaluation.check_name}: {evaluation.description}"]
 
 
 def _reason(event: dg.DagsterEvent) -> str:

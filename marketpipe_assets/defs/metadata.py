@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from marketpipe_assets.bars.schema import PRICES, columns_of
+from marketpipe_assets.bars.schema import MEANING, PRICES, TIMESTAMP, columns_of
 from marketpipe_assets.lake.merge import Written
 
 PREVIEW_ROWS = 5
@@ -46,7 +46,12 @@ def column_schema(table: str) -> Mapping[str, dg.MetadataValue]:
     """The table's columns, for the asset's page."""
     return {
         "dagster/column_schema": dg.MetadataValue.table_schema(
-            dg.TableSchema([dg.TableColumn(name, str(dtype)) for name, dtype in columns_of(table).items()])
+            dg.TableSchema(
+                [
+                    dg.TableColumn(name, _type_name(dtype), MEANING[name])
+                    for name, dtype in columns_of(table).items()
+                ]
+            )
         )
     }
 
@@ -68,6 +73,10 @@ def markdown(frame: pl.DataFrame) -> str:
     shown = frame.with_columns(pl.col(name).round(8) for name in (*PRICES, "vwap") if name in frame.columns)
     rows = [frame.columns, ["---"] * frame.width, *(map(_cell, row) for row in shown.iter_rows())]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _type_name(dtype: pl.DataType) -> str:
+    return "Datetime(us, UTC)" if dtype == TIMESTAMP else str(dtype)
 
 
 def _cell(value: object) -> str:

@@ -41,7 +41,8 @@ def resampled_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> 
         },
     )
     def resampled(context: dg.AssetExecutionContext, bars_1m: pl.DataFrame) -> Iterator[dg.Output[pl.DataFrame]]:
-        wanted = [each for each in timeframes_of(market) if each.table in context.op_execution_context.selected_output_names]
+        asked = context.op_execution_context.selected_output_names
+        wanted = [each for each in timeframes_of(market) if each.table in asked]
         longer = resample(bars_1m, wanted, market.sessions, market.session, Anchor(market.anchor))
         for timeframe in wanted:
             yield dg.Output(longer[timeframe.label], timeframe.table)
