@@ -1,0 +1,67 @@
+"""The `marketpipe` command. What a command does is in the module of its name."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from marketpipe_assets.cli.aggregate import aggregate
+from marketpipe_assets.cli.bars import bars
+from marketpipe_assets.cli.config_check import check
+from marketpipe_assets.cli.demo import demo
+from marketpipe_assets.cli.ingest import ingest
+from marketpipe_assets.cli.lake_verify import verify
+from marketpipe_assets.cli.outcome import Commands
+from marketpipe_assets.cli.providers import providers
+from marketpipe_assets.cli.query import query
+from marketpipe_assets.cli.status import status
+from marketpipe_assets.cli.validate import validate
+
+
+def _group(text: str) -> typer.Typer:
+    return typer.Typer(
+        help=text,
+        cls=Commands,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode=None,
+    )
+
+
+app = _group("Market data as a Dagster asset graph: fetch minute bars, judge every one, build longer ones, read them.")
+ohlcv = _group("Earlier names of ingest, aggregate and validate.")
+config = _group("The configuration.")
+lake = _group("The files of the lake.")
+
+for command in (demo, ingest, aggregate, validate, status, query, bars, providers):
+    app.command()(command)
+for command in (ingest, aggregate, validate):
+    app.command(f"{command.__name__}-ohlcv", hidden=True)(command)
+    ohlcv.command()(command)
+config.command()(check)
+lake.command()(verify)
+app.add_typer(config, name="config")
+app.add_typer(lake, name="lake")
+app.add_typer(ohlcv, name="ohlcv", hidden=True)
+
+
+def _print_version() -> None:
+    typer.echo(f"marketpipe {version('marketpipe_assets')}")
+
+
+@app.command("version")
+def show_version() -> None:
+    """Print the version."""
+    _print_version()
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    shown: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if shown:
+        _print_version()
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

@@ -1,0 +1,36 @@
+"""`marketpipe config check`: whether a configuration can be used."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marketpipe_assets.cli.options import configuration
+from marketpipe_assets.cli.outcome import user_input
+from marketpipe_assets.config import Market
+
+
+def check(
+    path: Annotated[Path | None, typer.Argument(help="A marketpipe.yaml.", show_default="the one in use")] = None,
+) -> None:
+    """Load a configuration, make every provider, and count every market's partitions. Fetches nothing."""
+    from marketpipe_assets.providers import create
+
+    config = configuration(path)
+    with user_input():
+        for name, block in config.providers.items():
+            create(name, block.type, block.options)
+        lines = [_line(market) for market in config.markets.values()]
+    typer.echo(f"{config.path or 'the packaged default'} can be used; lake {config.lake}")
+    for line in lines:
+        typer.echo(line)
+
+
+def _line(market: Market) -> str:
+    from marketpipe_assets.defs.partitions import partitions_of
+
+    keys = partitions_of(market.sessions, market.symbols, market.start).get_num_partitions()
+    return (
+        f"{market.name}: {len(market.symbols):,} symbols of {market.provider}, {market.calendar} since {market.start}, "
+        f"{keys:,} partitions, bars of {', '.join(('1m', *market.timeframes))}"
+    )

@@ -1,0 +1,61 @@
+"""Tables and numbers as the terminal shows them."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+WIDTH_WITHOUT_TERMINAL = 160
+
+
+def console(file: TextIO | None = None) -> "Console":
+    """Standard output, or the file; as wide as the terminal, and wide where there is none."""
+    from rich.console import Console
+
+    out = file or sys.stdout
+    return Console(file=out, width=None if out.isatty() else WIDTH_WITHOUT_TERMINAL, highlight=False)
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]], numbers: Iterable[str] = ()) -> "Table":
+    """A table; the columns named in `numbers` are aligned to the right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    right = set(numbers)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for header in headers:
+        shown.add_column(header, justify="right" if header in right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(cell(value)) for value in row))
+    return shown
+
+
+def cell(value: object) -> str:
+    """Whole numbers with thousands separators, lists as words, nothing for nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return f"{value:,}"
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that leaves one to three digits before the point."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} B"
+
+
+def span(dates: Sequence[date]) -> str:
+    return f"{dates[0]} to {dates[-1]}" if len(dates) > 1 else str(dates[0])
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 run`, `2,000 runs`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,101 @@
+"""`marketpipe ingest`: fetch bars of symbols and sessions through the market's ingest job."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Annotated
+
+import typer
+
+from marketpipe_assets.cli.display import console, counted, span, table
+from marketpipe_assets.cli.options import (
+    ConfigOption,
+    EndOption,
+    MarketOption,
+    StartOption,
+    SymbolsOption,
+    asked_dates,
+    chosen_market,
+    configuration,
+    in_order,
+    listed,
+    over,
+)
+from marketpipe_assets.cli.outcome import UserError, lake_access, note, say
+from marketpipe_assets.cli.overview import overview, overview_table
+from marketpipe_assets.cli.runs import Failed, Plan, run_each, selections
+from marketpipe_assets.config import Config, Market
+
+
+def ingest(
+    market: MarketOption = None,
+    symbols: SymbolsOption = None,
+    start: StartOption = None,
+    end: EndOption = None,
+    allow_shrink: Annotated[
+        bool, typer.Option("--allow-shrink", help="Store an answer with fewer bars of a symbol-day than are stored.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs it would start, and start none.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Fetch, judge, resample and check bars of symbols and sessions.
+
+    Without --start from the market's start, without --end up to the last session that is over. Large ranges are
+    several runs; each is in the web UI. What is stored already is fetched again and replaced.
+    """
+    loaded = configuration(config)
+    names = listed(symbols)
+    chosen = chosen_market(loaded, market, names)
+    dates = _finished(chosen, asked_dates(chosen, start, end))
+    plans = ingest_plans(chosen, dict.fromkeys(dates, in_order(chosen, names)), allow_shrink=allow_shrink)
+    if dry_run:
+        show_plan(chosen, plans)
+        return
+    finish(loaded, chosen, plans, run_each(loaded, plans))
+
+
+def ingest_plans(market: Market, wanted: Mapping[date, Sequence[str]], *, allow_shrink: bool = False) -> list[Plan]:
+    """Runs of the market's ingest job that cover the wanted symbol-days and no others."""
+    from marketpipe_assets.defs.jobs import ingest_job_name
+
+    asset = f"{market.name}__raw_bars_1m"
+    run_config = {"ops": {asset: {"config": {"allow_shrink": True}}}} if allow_shrink else {}
+    job = ingest_job_name(market.name)
+    return [Plan(market.name, job, selection, run_config) for selection in selections(market, wanted)]
+
+
+def finish(config: Config, market: Market, plans: Sequence[Plan], failed: Sequence[Failed]) -> None:
+    """Print what the lake now holds of what the runs worked on; exit 1 where one failed."""
+    with lake_access():
+        held = overview(config.lake, market, [plan.selection for plan in plans])
+    console().print(overview_table({market.name: held}))
+    if failed:
+        say("\n".join(str(each) for each in failed), 1)
+        raise typer.Exit(say(f"{len(failed)} of {counted(len(plans), 'run')} failed", 1))
+
+
+def show_plan(market: Market, plans: Sequence[Plan]) -> None:
+    """The runs a command would start."""
+    minutes = dict(market.sessions.expected_minutes(market.sessions.dates).iter_rows())
+    rows = [
+        (
+            number,
+            market.name,
+            ", ".join(plan.selection.symbols[:5]) + (" …" if len(plan.selection.symbols) > 5 else ""),
+            f"{len(plan.selection.dates):,}: {span(plan.selection.dates)}",
+            plan.selection.symbol_days,
+            len(plan.selection.symbols) * sum(minutes[day] for day in plan.selection.dates),
+        )
+        for number, plan in enumerate(plans, 1)
+    ]
+    numbers = ("run", "symbol-days", "regular minutes")
+    console().print(table(("run", "market", "symbols", "sessions", *numbers[1:]), rows, numbers))
+    console().print(f"{counted(len(plans), 'run')} of {plans[0].job} would start; nothing was started")
+
+
+def _finished(market: Market, dates: Sequence[date]) -> Sequence[date]:
+    finished = over(market, dates)
+    if not finished:
+        raise UserError(f"expected sessions of {market.name} that are over, was {span(dates)}: not published yet")
+    if late := dates[len(finished) :]:
+        note(f"{span(late)} of {market.name} left out: not over yet")
+    return finished

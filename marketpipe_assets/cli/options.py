@@ -1,0 +1,123 @@
+"""Options that several commands share, and what they select: a configuration, a market, symbols, sessions."""
+
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marketpipe_assets.cli.outcome import UserError, note
+from marketpipe_assets.config import Config, Market, load_config
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="The marketpipe.yaml to use.",
+        show_default="$MARKETPIPE_CONFIG, else ./marketpipe.yaml",
+    ),
+]
+MarketOption = Annotated[
+    str | None,
+    typer.Option(
+        "--market", "-m", metavar="NAME", help="A market of the configuration.", show_default="the one with the symbols"
+    ),
+]
+SymbolsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--symbols", "--symbol", "-s", metavar="A,B", help="May be repeated.", show_default="all symbols of the market"
+    ),
+]
+StartOption = Annotated[str | None, typer.Option(metavar="DATE", help="The first session date, as in 2024-01-02.")]
+EndOption = Annotated[str | None, typer.Option(metavar="DATE", help="The date before which to end (exclusive).")]
+
+
+def configuration(path: Path | None) -> Config:
+    """The configuration, with its warnings on stderr. Raises `ConfigError`."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        config = load_config(path)
+    for warning in caught:
+        note(str(warning.message))
+    return config
+
+
+def listed(symbols: Sequence[str] | None) -> list[str]:
+    """`["A,B", "C"]` → A, B, C, each once."""
+    parts = (part.strip() for value in symbols or () for part in value.split(","))
+    return list(dict.fromkeys(part for part in parts if part))
+
+
+def chosen_market(config: Config, name: str | None, symbols: Sequence[str]) -> Market:
+    """The market of this name; without one that with all the symbols, or the first where none are named."""
+    if name is not None:
+        return _known(_named(config, name), symbols)
+    if not symbols:
+        return next(iter(config.markets.values()))
+    holding = [market for market in config.markets.values() if set(symbols) <= set(market.symbols)]
+    if len(holding) != 1:
+        found = ", ".join(market.name for market in holding) or "none"
+        raise UserError(f"expected one market with {', '.join(symbols)}, was {found}: name it with --market")
+    return holding[0]
+
+
+def _named(config: Config, name: str) -> Market:
+    if name not in config.markets:
+        raise UserError(f"expected a market of {', '.join(config.markets)}, was {name!r}")
+    return config.markets[name]
+
+
+def _known(market: Market, symbols: Sequence[str]) -> Market:
+    if unknown := [symbol for symbol in symbols if symbol not in market.symbols]:
+        raise UserError(f"expected symbols of {market.name} ({_some(market.symbols)}), was {', '.join(unknown)}")
+    return market
+
+
+def _some(symbols: Sequence[str], most: int = 8) -> str:
+    return ", ".join(symbols[:most]) + (" …" if len(symbols) > most else "")
+
+
+def in_order(market: Market, symbols: Sequence[str]) -> Sequence[str]:
+    """The symbols in partition order; all of the market's where none are named."""
+    return [symbol for symbol in market.symbols if symbol in symbols] if symbols else market.symbols
+
+
+def iso_date(text: str | None, option: str) -> date | None:
+    """Raises `UserError` that names the option."""
+    try:
+        return date.fromisoformat(text) if text is not None else None
+    except ValueError:
+        raise UserError(f"{option}: expected a date such as 2024-01-02, was {text!r}") from None
+
+
+def asked_dates(market: Market, start: str | None, end: str | None) -> Sequence[date]:
+    """The market's sessions in the range, over or not; from its start and to today where a bound is not given.
+
+    Raises `UserError` for a range that is reversed, ends in the future, or holds no session.
+    """
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    first = iso_date(start, "--start") or market.start
+    last = iso_date(end, "--end") or tomorrow
+    if last <= first:
+        raise UserError(f"expected an --end after {first} (it is exclusive), was {last}")
+    if last > tomorrow:
+        raise UserError(f"expected an --end of {tomorrow} at most, was {last}: bars of the future do not exist")
+    if first < market.start:
+        note(f"{market.name} begins on {market.start}: earlier sessions are left out")
+    dates = market.sessions.between(first, last)
+    if not dates:
+        raise UserError(f"expected a range with sessions of {market.name} ({market.calendar}), was {first} to {last}")
+    return dates
+
+
+def over(market: Market, dates: Sequence[date]) -> Sequence[date]:
+    """Those sessions that can be fetched whole by now."""
+    now = datetime.now(UTC)
+    sessions = market.sessions
+    late = next((n for n, day in enumerate(reversed(dates)) if sessions.published_by(day) <= now), len(dates))
+    return dates[: len(dates) - late]

@@ -1,0 +1,102 @@
+"""What the lake holds of some symbols on some sessions: bars per table, quarantined by rule, coverage."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from marketpipe_assets.cli.display import table
+from marketpipe_assets.config import Market
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from marketpipe_assets.defs.partitions import Selection
+
+
+class Overview(NamedTuple):
+    """Counts of one market. `symbol_days` are those with raw bars; minutes are regular ones."""
+
+    symbols: frozenset[str]
+    sessions: frozenset[date]
+    asked_symbol_days: int
+    symbol_days: int
+    bars: Counter[str]
+    broken: Counter[str]
+    expected_minutes: int
+    received_minutes: int
+
+
+def overview(lake: Path, market: Market, selections: Iterable["Selection"]) -> Overview:
+    """Read one selection after the other, so that memory is that of one. Raises `DamagedFile`."""
+    parts = [_part(lake, market, *selection) for selection in selections]
+    return Overview(
+        frozenset().union(*(part.symbols for part in parts)),
+        frozenset().union(*(part.sessions for part in parts)),
+        sum(part.asked_symbol_days for part in parts),
+        sum(part.symbol_days for part in parts),
+        _summed(part.bars for part in parts),
+        _summed(part.broken for part in parts),
+        sum(part.expected_minutes for part in parts),
+        sum(part.received_minutes for part in parts),
+    )
+
+
+def _summed(counters: Iterable[Counter[str]]) -> Counter[str]:
+    total = Counter[str]()
+    for counter in counters:
+        total.update(counter)  # + would leave out what was counted to 0
+    return total
+
+
+def _part(lake: Path, market: Market, symbols: Sequence[str], dates: Sequence[date]) -> Overview:
+    import polars as pl
+
+    from marketpipe_assets.bars.coverage import coverage
+    from marketpipe_assets.lake.scan import bar_counts, read_bars
+    from marketpipe_assets.query import tables_of
+
+    owned = market.sessions.owned_dates(dates)
+    counts = {name: bar_counts(lake, market.name, name, symbols, owned) for name in tables_of(market)}
+    broken = read_bars(lake, market.name, "quarantined_bars_1m", symbols, owned, columns=("broken_rules",))
+    valid = read_bars(lake, market.name, "bars_1m", symbols, dates, columns=("symbol", "ts", "session_date", "session"))
+    minutes = coverage(valid, market.sessions, symbols, dates)
+    days = counts["raw_bars_1m"].filter(pl.col("session_date").is_in(list(dates)))
+    return Overview(
+        frozenset(symbols),
+        frozenset(dates),
+        len(symbols) * len(dates),
+        days.height,
+        Counter({name: int(count["bars"].sum()) for name, count in counts.items()}),
+        Counter(broken["broken_rules"].explode().drop_nulls().to_list()),
+        int(minutes["expected_minutes"].sum()),
+        int(minutes["received_minutes"].sum()),
+    )
+
+
+def overview_table(overviews: Mapping[str, Overview]) -> "Table":
+    """One column per market."""
+    found = list(overviews.values())
+    tables = list(dict.fromkeys(name for each in found for name in each.bars))
+    rules = sorted({name for each in found for name in each.broken})
+    rows: list[tuple[object, ...]] = [
+        ("symbols", *(len(each.symbols) for each in found)),
+        ("sessions", *(len(each.sessions) for each in found)),
+        ("symbol-days with bars", *(f"{each.symbol_days:,} of {each.asked_symbol_days:,}" for each in found)),
+    ]
+    for name in tables:
+        rows.append((name, *(each.bars.get(name, "") for each in found)))
+        if name == "quarantined_bars_1m":
+            rows += [(f"  {rule}", *(each.broken[rule] for each in found)) for rule in rules]
+    rows.append(("regular minutes", *(_covered(each) for each in found)))
+    return table(("", *overviews), rows, numbers=overviews)
+
+
+def _covered(each: Overview) -> str:
+    share = each.received_minutes / each.expected_minutes if each.expected_minutes else 1.0
+    return f"{each.received_minutes:,} of {each.expected_minutes:,} ({_percent(share)})"
+
+
+def _percent(share: float) -> str:
+    return "100 %" if share == 1 else f"{min(share, 0.9999):.2%}".replace("%", " %")

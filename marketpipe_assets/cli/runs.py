@@ -1,0 +1,171 @@
+"""Plan runs over symbol-days, run them on the instance of the web UI, and show how far they are."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from marketpipe_assets.cli.display import console, counted, span
+from marketpipe_assets.cli.outcome import RunTimeError, UserError, one_line
+from marketpipe_assets.config import Config, Market, export_dagster_home
+
+if TYPE_CHECKING:
+    import dagster as dg
+    from rich.progress import Progress as Bar
+
+    from marketpipe_assets.defs.launch import Progress
+    from marketpipe_assets.defs.partitions import Selection
+
+QUIET: Mapping[str, object] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Run configuration that keeps events out of the terminal. They are in the instance, and failures come with reasons."""
+
+
+class Plan(NamedTuple):
+    """One run to start."""
+
+    market: str
+    job: str
+    selection: "Selection"
+    run_config: Mapping[str, object] = {}
+
+    def __str__(self) -> str:
+        symbols, dates = self.selection
+        return f"{self.market}: {_names(symbols)}, {span(dates)}"
+
+
+class Failed(NamedTuple):
+    """A run that did not succeed, and why in one line."""
+
+    plan: Plan
+    run_id: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"run {self.run_id or 'without an id'} ({self.plan}): {self.reason}"
+
+
+def selections(market: Market, wanted: Mapping[date, Sequence[str]]) -> list["Selection"]:
+    """Rectangles that together are the wanted symbol-days and no others, none above the market's limit for one run.
+
+    A run's partitions are a range of neighbours in both dimensions, so symbols and sessions that are not neighbours
+    come apart.
+    """
+    from marketpipe_assets.bars.clock import next_day
+    from marketpipe_assets.defs.launch import planned_runs
+    from marketpipe_assets.defs.partitions import Selection
+
+    if not wanted:
+        return []
+    dates = market.sessions.between(min(wanted), next_day(max(wanted)))
+    rectangles = [
+        Selection(symbols, list(days))
+        for chosen, days_of_chosen in groupby(dates, key=lambda day: frozenset(wanted.get(day, ())))
+        for days in [list(days_of_chosen)]
+        for symbols in _neighbours(market.symbols, chosen)
+    ]
+    return [part for each in rectangles for part in planned_runs(*each, market.max_symbol_days_per_run)]
+
+
+def _neighbours(ordered: Sequence[str], chosen: frozenset[str]) -> list[list[str]]:
+    return [list(block) for is_chosen, block in groupby(ordered, key=chosen.__contains__) if is_chosen]
+
+
+def run_each(config: Config, plans: Sequence[Plan]) -> list[Failed]:
+    """Run one after the other, and go on after one that failed."""
+    with _instance(config) as instance, _progress(len(plans)) as bar:
+        return [failed for plan in plans if (failed := _run(instance, plan, bar)) is not None]
+
+
+@contextmanager
+def _instance(config: Config) -> Iterator["dg.DagsterInstance"]:
+    import dagster as dg
+    from dagster._utils.env import environ
+
+    home = export_dagster_home(config)
+    if not (home.is_absolute() and home.is_dir()):
+        raise UserError(f"expected DAGSTER_HOME to be a folder with its whole path, was {home}")
+    named = {"MARKETPIPE_CONFIG": str(config.path)} if config.path is not None else {}
+    with environ(named), dg.DagsterInstance.get() as instance:  # the code location reads the same file
+        yield instance
+
+
+def _run(instance: "dg.DagsterInstance", plan: Plan, bar: "RunBar") -> Failed | None:
+    from marketpipe_assets.defs.launch import run_job
+
+    run_id, reasons = "", list[str]()
+    bar.begin(plan)
+    for step in run_job(instance, plan.job, plan.selection, {**QUIET, **plan.run_config}):
+        bar.show(step, _step_count(instance, step.run_id))
+        run_id = step.run_id
+        reasons += [step.failure] if step.failure is not None else []
+    run = instance.get_run_by_id(run_id) if run_id else None
+    succeeded = run is not None and run.is_success
+    bar.end("done" if succeeded else "failed")
+    return None if succeeded else Failed(plan, run_id, one_line("; ".join(reasons) or "no step of it failed"))
+
+
+def _step_count(instance: "dg.DagsterInstance", run_id: str) -> int:
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.execution_plan_snapshot_id is None:
+        raise RunTimeError(f"expected run {run_id} to be in the Dagster instance, was deleted while it ran")
+    return len(instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id).step_keys_to_execute)
+
+
+class RunBar:
+    """A bar over all runs in a terminal; a line per run where there is none."""
+
+    def __init__(self, bar: "Bar", runs: int) -> None:
+        self._bar, self._runs, self._number = bar, runs, 0
+        self._task = bar.add_task("", total=runs)
+        self._label, self._began = "", 0.0
+
+    def begin(self, plan: Plan) -> None:
+        self._number += 1
+        self._label, self._began = str(plan), time.monotonic()
+        self._bar.update(self._task, description=f"{self._position}  {plan.market}")
+
+    def show(self, step: "Progress", steps: int) -> None:
+        self._bar.update(
+            self._task,
+            description=f"{self._position}  {step.step}",
+            advance=1 / steps if step.ended else 0,
+        )
+
+    def end(self, outcome: str) -> None:
+        took = time.monotonic() - self._began
+        self._bar.update(self._task, completed=self._number)
+        if not self._bar.console.is_terminal:
+            self._bar.console.print(f"{self._position}: {outcome} in {took:.1f} s  ({self._label})")
+
+    @property
+    def _position(self) -> str:
+        return f"run {self._number} of {self._runs}"
+
+
+@contextmanager
+def _progress(runs: int) -> Iterator[RunBar]:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with _own_stderr() as stderr:
+        out = console(stderr)
+        with Progress(*columns, console=out, disable=not out.is_terminal, transient=True) as bar:
+            yield RunBar(bar, runs)
+
+
+@contextmanager
+def _own_stderr() -> Iterator[TextIO]:
+    """A terminal under a descriptor of its own: Dagster points the process's to a file while a step runs."""
+    if not sys.stderr.isatty():
+        yield sys.stderr
+        return
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w") as stderr:
+        yield stderr
+
+
+def _names(symbols: Sequence[str]) -> str:
+    return ", ".join(symbols) if len(symbols) <= 5 else counted(len(symbols), "symbol")

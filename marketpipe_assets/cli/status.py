@@ -1,0 +1,146 @@
+"""`marketpipe status`: what the lake holds, from the footers of its files."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from marketpipe_assets.cli.display import console, size, table
+from marketpipe_assets.cli.options import ConfigOption, configuration, over
+from marketpipe_assets.cli.outcome import lake_access, note
+from marketpipe_assets.config import Config, Market, dagster_home
+
+
+class Footer(NamedTuple):
+    """What one file says of itself."""
+
+    symbol: str
+    bars: int
+    first: date
+    last: date
+    bytes: int
+
+
+class Holding(NamedTuple):
+    """What one table holds."""
+
+    symbols: int
+    first: date
+    last: date
+    bars: int
+    files: int
+    bytes: int
+
+
+class Held(NamedTuple):
+    """Symbol-days with bars, of those configured whose sessions are over."""
+
+    held: int
+    configured: int
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show what the lake holds, per market and table. Reads the footers of files, not their bars."""
+    loaded = configuration(config)
+    footers = _footers(loaded.lake)
+    holdings = {key: _holding(found) for key, found in footers.items()}
+    with lake_access():
+        held = {name: _held(loaded, market, footers) for name, market in loaded.markets.items()}
+    if as_json:
+        typer.echo(json.dumps(_document(loaded, holdings, held), indent=2, default=str))
+        return
+    _show(loaded, holdings, held)
+
+
+def _footers(lake: Path) -> Mapping[tuple[str, str], list[Footer]]:
+    from marketpipe_assets.lake.layout import bar_file_of
+
+    found = defaultdict[tuple[str, str], list[Footer]](list)
+    for path in sorted(lake.glob("*/*/symbol=*/[0-9]*.parquet")):
+        file = bar_file_of(lake, path)
+        if (footer := _footer(path, file.symbol)) is not None:
+            found[file.market, file.table].append(footer)
+    return found
+
+
+def _footer(path: Path, symbol: str) -> Footer | None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        footer = pq.read_metadata(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        note(f"{path} is left out: {error}; marketpipe lake verify tells more")
+        return None
+    column = footer.schema.names.index("session_date")
+    spans = [footer.row_group(n).column(column).statistics for n in range(footer.num_row_groups)]
+    return Footer(
+        symbol, footer.num_rows, min(each.min for each in spans), max(each.max for each in spans), path.stat().st_size
+    )
+
+
+def _holding(footers: Iterable[Footer]) -> Holding:
+    symbols, bars, first, last, sizes = zip(*footers, strict=True)
+    return Holding(len(set(symbols)), min(first), max(last), sum(bars), len(sizes), sum(sizes))
+
+
+def _held(config: Config, market: Market, footers: Mapping[tuple[str, str], list[Footer]]) -> Held:
+    """A daily bar is a symbol-day, so footers tell; only a market without daily bars has its raw ones counted."""
+    from marketpipe_assets.cli.stored import stored_days
+
+    configured = len(market.symbols) * len(over(market, market.sessions.between(market.start, date.max)))
+    if "1d" in market.timeframes:
+        days = footers.get((market.name, "bars_1d"), ())
+        return Held(sum(each.bars for each in days if each.symbol in market.symbols), configured)
+    return Held(sum(map(len, stored_days(config.lake, market, ()).values())), configured)
+
+
+def _document(
+    config: Config, holdings: Mapping[tuple[str, str], Holding], held: Mapping[str, Held]
+) -> dict[str, object]:
+    markets = dict.fromkeys((*config.markets, *(market for market, _ in holdings)))
+    return {
+        "configuration": config.path,
+        "dagster_home": dagster_home(config),
+        "lake": config.lake,
+        "markets": {
+            name: {
+                "symbol_days": held[name]._asdict() if name in held else None,
+                "tables": {table: each._asdict() for (market, table), each in holdings.items() if market == name},
+            }
+            for name in markets
+        },
+    }
+
+
+def _show(config: Config, holdings: Mapping[tuple[str, str], Holding], held: Mapping[str, Held]) -> None:
+    out = console()
+    out.print(f"configuration  {config.path or 'the packaged default'}", soft_wrap=True)
+    out.print(f"Dagster home   {dagster_home(config)}", soft_wrap=True)
+    out.print(f"lake           {config.lake}", soft_wrap=True)
+    for name, (days, configured) in held.items():
+        out.print(f"{name}: {days:,} of {configured:,} configured symbol-days are held", soft_wrap=True)
+    if not holdings:
+        out.print("the lake is empty: marketpipe ingest fills it, marketpipe demo shows how")
+        return
+    numbers = ("symbols", "bars", "files", "size")
+    headers = ("market", "table", "symbols", "first", "last", "bars", "files", "size")
+    rows = ((*key, *holding[:-1], size(holding.bytes)) for key, holding in _ordered(config, holdings))
+    out.print()
+    out.print(table(headers, rows, numbers))
+
+
+def _ordered(config: Config, holdings: Mapping[tuple[str, str], Holding]) -> list[tuple[tuple[str, str], Holding]]:
+    """As the configuration has them; what it no longer names comes last."""
+    from marketpipe_assets.query import tables_of
+
+    known = [(market.name, name) for market in config.markets.values() for name in tables_of(market)]
+    order = {key: number for number, key in enumerate(known)}
+    return sorted(holdings.items(), key=lambda item: (order.get(item[0], len(order)), item[0]))

@@ -1,0 +1,186 @@
+"""`marketpipe validate`: judge stored raw bars with the present rules and compare with what is stored."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from marketpipe_assets.cli.display import console, counted, table
+from marketpipe_assets.cli.options import (
+    ConfigOption,
+    EndOption,
+    MarketOption,
+    StartOption,
+    SymbolsOption,
+    chosen_market,
+    configuration,
+    listed,
+)
+from marketpipe_assets.cli.outcome import lake_access, say
+from marketpipe_assets.cli.runs import selections
+from marketpipe_assets.cli.stored import AllOption, DaysOption, chosen_days
+from marketpipe_assets.config import Market
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from marketpipe_assets.bars.quarantine import Split
+    from marketpipe_assets.defs.partitions import Selection
+
+KEY = ("symbol", "session_date")
+SHOWN_DAYS = 20
+SHOWN_BARS = 100
+
+
+class Verdict(NamedTuple):
+    """What the rules say of some symbol-days, and where the lake says otherwise.
+
+    `broken` counts bars by rule; `quarantined` counts stored bars by rule and symbol; `differing` are symbol-days
+    whose stored bars are not what the rules make of the raw ones, `lost` those whose bars do not add up.
+    """
+
+    raw: int
+    broken: Counter[str]
+    quarantined: Counter[tuple[str, str]]
+    differing: list[str]
+    lost: list[str]
+
+
+def validate(  # noqa: PLR0913, PLR0917  # one per option
+    symbols: SymbolsOption = None,
+    days: DaysOption = None,
+    every: AllOption = False,
+    start: StartOption = None,
+    end: EndOption = None,
+    show: Annotated[
+        str | None, typer.Option(metavar="SYMBOL", help="Print the quarantined bars of this symbol.")
+    ] = None,
+    market: MarketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Compare stored bars with what the rules make of the raw ones.
+
+    Judges the stored raw bars with the present rules and changes nothing. Exits 1 where stored bars are something
+    else; `marketpipe aggregate` rebuilds them.
+    """
+    loaded = configuration(config)
+    names = listed([show] if show is not None else symbols)
+    chosen = chosen_market(loaded, market, names)
+    wanted = chosen_days(loaded.lake, chosen, names, days=days, every=every, start=start, end=end)
+    parts = selections(chosen, wanted)
+    if show is not None:
+        _show_bars(loaded.lake, chosen, parts)
+        return
+    with lake_access():
+        verdict = _together([_judged(loaded.lake, chosen, part) for part in parts])
+    console().print(_rule_table(chosen, verdict))
+    symbol_days = sum(part.symbol_days for part in parts)
+    console().print(f"{verdict.raw:,} raw bars of {counted(symbol_days, 'symbol-day')} judged")
+    if verdict.lost or verdict.differing:
+        raise typer.Exit(_complain(verdict))
+    console().print("stored bars are what the rules make of them")
+
+
+def _judged(lake: Path, market: Market, selection: "Selection") -> Verdict:
+    from marketpipe_assets.bars.quarantine import split_by_rules
+    from marketpipe_assets.lake.scan import read_bars
+
+    symbols, owned = selection.symbols, market.sessions.owned_dates(selection.dates)
+    raw, valid, quarantined = (
+        read_bars(lake, market.name, name, symbols, owned) for name in ("raw_bars_1m", "bars_1m", "quarantined_bars_1m")
+    )
+    split = split_by_rules(raw, market.rule_set, market.sessions)
+    by_rule = quarantined.explode("broken_rules").group_by("broken_rules", "symbol").len()
+    return Verdict(
+        raw.height,
+        Counter(split.broken),
+        Counter({(rule, symbol): count for rule, symbol, count in by_rule.iter_rows()}),
+        _differing(split, valid, quarantined),
+        _lost(raw, valid, quarantined),
+    )
+
+
+def _differing(split: "Split", valid: "pl.DataFrame", quarantined: "pl.DataFrame") -> list[str]:
+    pairs = ((split.valid, valid), (split.quarantined.sort("symbol", "ts", maintain_order=True), quarantined))
+    return sorted({day for judged, stored in pairs if not judged.equals(stored) for day in _unequal(judged, stored)})
+
+
+def _unequal(judged: "pl.DataFrame", stored: "pl.DataFrame") -> Iterable[str]:
+    ours, theirs = (frame.partition_by(KEY, as_dict=True) for frame in (judged, stored))
+    for key in sorted(ours.keys() | theirs.keys()):
+        if key not in ours or key not in theirs or not ours[key].equals(theirs[key]):
+            yield f"{key[1]}|{key[0]}"
+
+
+def _lost(raw: "pl.DataFrame", valid: "pl.DataFrame", quarantined: "pl.DataFrame") -> list[str]:
+    given, kept, put_aside = (Counter(frame.select(KEY).iter_rows()) for frame in (raw, valid, quarantined))
+    days = given.keys() | kept.keys() | put_aside.keys()
+    return sorted(f"{day[1]}|{day[0]}" for day in days if given[day] != kept[day] + put_aside[day])
+
+
+def _together(parts: Iterable[Verdict]) -> Verdict:
+    whole = Verdict(0, Counter(), Counter(), [], [])
+    for part in parts:
+        raw, broken, quarantined, differing, lost = whole
+        whole = Verdict(
+            raw + part.raw,
+            broken + part.broken,
+            quarantined + part.quarantined,
+            differing + part.differing,
+            lost + part.lost,
+        )
+    return whole
+
+
+def _rule_table(market: Market, verdict: Verdict) -> object:
+    stored = Counter[str]()
+    for (rule, _), count in verdict.quarantined.items():
+        stored[rule] += count
+    severities = {name: str(rule.severity) for name, rule in market.rule_set.rules.items()}
+    found = [name for name in severities if verdict.broken[name] or stored[name]]
+    found += sorted(stored.keys() - severities.keys())
+    rows = [
+        (rule, severities.get(rule, "unknown"), verdict.broken[rule], stored[rule], _symbols(verdict, rule))
+        for rule in found
+    ]
+    headers = ("rule", "severity", "broken now", "in quarantine", "symbols in quarantine")
+    return table(headers, rows, numbers=("broken now", "in quarantine"))
+
+
+def _symbols(verdict: Verdict, rule: str, most: int = 5) -> str:
+    counts = Counter({symbol: count for (name, symbol), count in verdict.quarantined.items() if name == rule})
+    shown = ", ".join(f"{symbol} {count:,}" for symbol, count in counts.most_common(most))
+    return shown + (f" and {len(counts) - most} more" if len(counts) > most else "")
+
+
+def _complain(verdict: Verdict) -> int:
+    if verdict.lost:
+        say(f"bars of {_days(verdict.lost)} do not add up: raw is not valid + quarantined", 1)
+    return say(
+        f"stored bars of {_days(verdict.differing)} are not what the rules make of the raw ones: "
+        "marketpipe aggregate rebuilds them",
+        1,
+    )
+
+
+def _days(keys: list[str]) -> str:
+    shown = ", ".join(keys[:SHOWN_DAYS]) + (" …" if len(keys) > SHOWN_DAYS else "")
+    return f"{counted(len(keys), 'symbol-day')} ({shown})"
+
+
+def _show_bars(lake: Path, market: Market, parts: Iterable["Selection"]) -> None:
+    import polars as pl
+
+    from marketpipe_assets.lake.scan import read_bars
+
+    with lake_access():
+        bars = pl.concat(
+            read_bars(lake, market.name, "quarantined_bars_1m", part.symbols, market.sessions.owned_dates(part.dates))
+            for part in parts
+        )
+    prices = ("open", "high", "low", "close", "volume")
+    shown = bars.select(pl.col("ts").dt.strftime("%Y-%m-%d %H:%M:%S"), *prices, "broken_rules")
+    console().print(table(("ts (UTC)", *shown.columns[1:]), shown.head(SHOWN_BARS).iter_rows(), prices))
+    console().print(f"{min(shown.height, SHOWN_BARS)} of {counted(shown.height, 'quarantined bar')}")
