@@ -228,5 +228,3 @@ SQL_TYPES = {
 
 def _sql_type(dtype: pl.DataType) -> str:
     return SQL_TYPES[type(dtype)]
-
-

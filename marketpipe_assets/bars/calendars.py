@@ -38,7 +38,10 @@ def is_calendar(name: str) -> bool:
 
 @cache
 def schedule(name: str, start: date, end: date) -> Schedule:
-    """Sessions whose date lies in `[start, end)`. Raises `ValueError` for an unknown name."""
+    """Sessions whose date lies in `[start, end)`, as far ahead as the calendar's holidays are known.
+
+    Raises `ValueError` for an unknown name and for a start before the calendar's first year.
+    """
     if not is_calendar(name):
         raise ValueError(f"expected a calendar such as XNYS, XLON, 24/7, {', '.join(OURS)}, was {name!r}")
     return OURS[name](start, end) if name in OURS else _exchange(ALIASES.get(name, name), start, end)
@@ -51,6 +54,8 @@ def _exchange(name: str, start: date, end: date) -> Schedule:
     calendar = exchange_calendars.get_calendar(name)
     if calendar.first_session.date() > start or calendar.last_session.date() < end:
         earliest, latest = calendar.bound_min(), calendar.bound_max()
+        if earliest is not None and start < earliest.date():
+            raise ValueError(f"expected sessions of {name} from {earliest:%Y-%m-%d} on, was {start}")
         # a span that holds no session is refused there, so ask for more on both sides and cut
         first, last = pd.Timestamp(start - timedelta(days=30)), pd.Timestamp(end + timedelta(days=30))
         calendar = exchange_calendars.get_calendar(
@@ -72,16 +77,19 @@ def _exchange(name: str, start: date, end: date) -> Schedule:
     return Schedule(timezone, roll, hours.filter(pl.col("session_date").is_between(start, end, closed="left")))
 
 
+MISSING = -(2**63)  # how a calendar without breaks says so, in nanoseconds
 HOURS = ("open", "break_start", "break_end", "close")
 
 
 def _timestamp(name: str) -> pl.Expr:
-    nanoseconds = pl.when(pl.col(name) > 0).then(pl.col(name))  # a missing break is the least integer
+    nanoseconds = pl.when(pl.col(name) != MISSING).then(pl.col(name))
     return (nanoseconds // 1000).cast(pl.Datetime("us", "UTC")).alias(name)
 
 
-def _at(day: pl.Expr, clock: time, timezone: str) -> pl.Expr:
-    return day.dt.combine(clock).dt.replace_time_zone(timezone).dt.convert_time_zone("UTC").dt.cast_time_unit("us")
+def at_local_time(day: pl.Expr, clock: time, timezone: str) -> pl.Expr:
+    """The UTC instant of a wall time; of one that comes twice the first, null for one that the clock skips."""
+    local = day.dt.combine(clock).dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")
+    return local.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
 
 
 def _fx_week(start: date, end: date) -> Schedule:
@@ -93,8 +101,11 @@ def _fx_week(start: date, end: date) -> Schedule:
     timezone, new_york = "Etc/GMT+5", "America/New_York"
     day = pl.col("session_date")
     weekday = day.dt.weekday()
-    five_pm = _at(day, time(17), new_york)
-    midnight, next_midnight = _at(day, MIDNIGHT, timezone), _at(day.dt.offset_by("1d"), MIDNIGHT, timezone)
+    five_pm = at_local_time(day, time(17), new_york)
+    midnight, next_midnight = (
+        at_local_time(day, MIDNIGHT, timezone),
+        at_local_time(day.dt.offset_by("1d"), MIDNIGHT, timezone),
+    )
     holiday = ((day.dt.month() == 12) & (day.dt.day() == 25)) | (day.dt.ordinal_day() == 1)
     evening_only = (weekday == 7) | holiday
     hours = (
@@ -119,19 +130,19 @@ def _cme_globex(start: date, end: date) -> Schedule:
     """
     timezone, roll, hours = _exchange("CMES", start, end)
     day = pl.col("session_date")
-    whole_day = pl.col("close") == _at(day, roll, timezone)
+    whole_day = pl.col("close") == at_local_time(day, roll, timezone)
     close = (
         pl.when(day < date(2015, 9, 21))
-        .then(_at(day, time(16, 15), timezone))
-        .otherwise(_at(day, time(16), timezone))
+        .then(at_local_time(day, time(16, 15), timezone))
+        .otherwise(at_local_time(day, time(16), timezone))
     )
     paused = whole_day & (day < date(2021, 6, 28))
     return Schedule(
         timezone,
         roll,
         hours.with_columns(
-            pl.when(paused).then(_at(day, time(15, 15), timezone)).alias("break_start"),
-            pl.when(paused).then(_at(day, time(15, 30), timezone)).alias("break_end"),
+            pl.when(paused).then(at_local_time(day, time(15, 15), timezone)).alias("break_start"),
+            pl.when(paused).then(at_local_time(day, time(15, 30), timezone)).alias("break_end"),
             pl.when(whole_day).then(close).otherwise(pl.col("close")).alias("close"),
         ),
     )

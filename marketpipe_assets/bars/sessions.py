@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from marketpipe_assets.bars.calendars import schedule
+from marketpipe_assets.bars.calendars import at_local_time, schedule
 from marketpipe_assets.bars.clock import (
     Minutes,
     days_of,
@@ -49,9 +49,7 @@ class Sessions:
             *_windows(extended_hours, self.timezone), _expected_minutes().alias("expected_minutes")
         )
         self._days = days_of(self.table["session_date"])
-        self._minutes = {
-            name: minutes_of(self.table[name]) for name in ("open", "close", "window_start", "window_end")
-        }
+        self._minutes = {name: minutes_of(self.table[name]) for name in ("open", "close", "window_start", "window_end")}
 
     @property
     def dates(self) -> Sequence[date]:
@@ -187,11 +185,7 @@ class Sessions:
 def _windows(extended_hours: ExtendedHours | None, timezone: str) -> tuple[pl.Expr, pl.Expr]:
     if extended_hours is None:
         return pl.col("open").alias("window_start"), pl.col("close").alias("window_end")
-    day = pl.col("session_date")
-    first, last = (
-        day.dt.combine(clock).dt.replace_time_zone(timezone).dt.convert_time_zone("UTC").dt.cast_time_unit("us")
-        for clock in extended_hours
-    )
+    first, last = (at_local_time(pl.col("session_date"), clock, timezone) for clock in extended_hours)
     return (
         pl.min_horizontal(first, "open").alias("window_start"),
         pl.max_horizontal(last, "close").alias("window_end"),

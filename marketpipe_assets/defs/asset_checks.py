@@ -1,6 +1,7 @@
 """What is checked of the bars at rest after a run wrote them. Rules for single bars are in bars/rules.py."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +28,7 @@ VOLUME_TOLERANCE = 1e-9  # sums of the same numbers in another order
 
 def asset_checks(market: Market, partitions: dg.PartitionsDefinition[str]) -> Sequence[dg.AssetChecksDefinition]:
     """The checks of one market. They read the lake for the partitions of the run; a run of checks alone, which has
-    none, covers the most recent sessions.
+    none, covers the most recent sessions that were materialized.
     """
     return [_validated_checks(market, partitions), _resampled_checks(market, partitions)]
 
@@ -140,9 +141,11 @@ def _selection(
     keys = tagged_keys(context.run.tags, partitions)
     if keys:
         return selection_of(keys)
-    last = partitions.get_last_partition_key()
-    end = selection_of([last]).dates[0] if last else market.sessions.dates[-1]
-    return Selection(market.symbols, market.sessions.between(market.start, end)[-RECENT_SESSIONS:])
+    materialized = context.instance.get_materialized_partitions(dg.AssetKey([market.name, VALID]))
+    if not materialized:
+        raise dg.Failure(f"expected bars of {market.name} to check, was no partition materialized yet")
+    dates = sorted({date.fromisoformat(key.split("|", 1)[0]) for key in materialized})
+    return Selection(market.symbols, dates[-RECENT_SESSIONS:])
 
 
 def _rows_conserved(evidence: Evidence) -> Verdict:

@@ -1,6 +1,6 @@
 """Run a market's job in this process, on the instance the web UI shows, and tell how it goes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ def planned_runs(symbols: Sequence[str], dates: Sequence[date], most_symbol_days
 
 
 def run_job(
-    instance: dg.DagsterInstance, job_name: str, selection: Selection, run_config: dict[str, object] | None = None
+    instance: dg.DagsterInstance, job_name: str, selection: Selection, run_config: Mapping[str, object] | None = None
 ) -> Iterator[Progress]:
     """Run a job over a rectangle of partitions, yielding as steps begin and end.
 

@@ -1,5 +1,7 @@
 """One market → its assets, checks and jobs."""
 
+import warnings
+
 import dagster as dg
 
 from marketpipe_assets.config import Market
@@ -13,6 +15,7 @@ from marketpipe_assets.defs.partitions import partitions_of
 
 def market_definitions(market: Market) -> dg.Definitions:
     """Everything of a market but its provider, which is a resource of the provider's name."""
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)  # one a backfill policy, on every load
     partitions = partitions_of(market.sessions, market.symbols, market.start)
     return dg.Definitions(
         assets=[

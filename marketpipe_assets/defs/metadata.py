@@ -47,10 +47,7 @@ def column_schema(table: str) -> Mapping[str, dg.MetadataValue]:
     return {
         "dagster/column_schema": dg.MetadataValue.table_schema(
             dg.TableSchema(
-                [
-                    dg.TableColumn(name, _type_name(dtype), MEANING[name])
-                    for name, dtype in columns_of(table).items()
-                ]
+                [dg.TableColumn(name, _type_name(dtype), MEANING[name]) for name, dtype in columns_of(table).items()]
             )
         )
     }

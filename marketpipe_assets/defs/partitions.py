@@ -87,9 +87,7 @@ def selection_of(keys: Iterable[str]) -> Selection:
 
 def range_tags(selection: Selection) -> Mapping[str, str]:
     """Run tags that select a rectangle of partitions."""
-    (first_day, last_day), (first, last) = (
-        (values[0], values[-1]) for values in (selection.dates, selection.symbols)
-    )
+    (first_day, last_day), (first, last) = ((values[0], values[-1]) for values in (selection.dates, selection.symbols))
     if selection.symbol_days == 1:
         return {PARTITION_NAME_TAG: f"{first_day}|{first}"}
     return {

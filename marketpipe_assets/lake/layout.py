@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 from marketpipe_assets.bars.schema import MINUTE_TABLES
 
-PERIOD_FILE = re.compile(r"\d{4}(-\d{2})?\.parquet")
+PERIOD_FILE = re.compile(r"\d{4}(-\d{2})?\.parquet", re.ASCII)
 SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:^=+-]{0,31}")
 
 
@@ -58,7 +58,10 @@ def bar_file_of(lake: Path, path: Path) -> BarFile:
     parts = path.relative_to(lake).parts
     if len(parts) != 4 or not parts[2].startswith("symbol=") or not PERIOD_FILE.fullmatch(parts[3]):
         raise ValueError(f"expected market/table/symbol=…/period.parquet, was {'/'.join(parts)}")
-    return BarFile(parts[0], parts[1], folder_symbol(parts[2]), parts[3].removesuffix(".parquet"))
+    file = BarFile(parts[0], parts[1], folder_symbol(parts[2]), parts[3].removesuffix(".parquet"))
+    if file.below(lake) != path:
+        raise ValueError(f"expected {file.below(lake)}, was {path}")
+    return file
 
 
 def locks_of(lake: Path) -> Path:

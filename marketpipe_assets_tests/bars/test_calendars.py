@@ -118,12 +118,10 @@ def test_sessions_older_than_twenty_years_are_known() -> None:
     assert minutes("XNYS", date(1999, 12, 30)) == 390
 
 
-@pytest.mark.xfail(strict=False, reason="calendars._timestamp takes every instant before 1970 for a missing break")
 def test_sessions_before_1970_have_hours() -> None:
     assert hours("XNYS", date(1962, 1, 2)) == (utc(1962, 1, 2, 14, 30), utc(1962, 1, 2, 21))
 
 
-@pytest.mark.xfail(strict=False, reason="calendars._timestamp takes the instant 0 for a missing break")
 def test_the_first_day_of_the_epoch_has_hours() -> None:
     assert hours("24/7", date(1970, 1, 1)) == (utc(1970, 1, 1, 0), utc(1970, 1, 2, 0))
 
