@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from marketpipe_assets.bars.schema import MINUTE_TABLES, columns_of, conform
 from marketpipe_assets.lake.layout import BarFile, locks_of, period_of
-from marketpipe_assets.lake.parquet import frame_of, locked, metadata, read_file, replace_file
+from marketpipe_assets.lake.parquet import frame_of, locked, metadata, read_file, replace_file, sweep
 from marketpipe_assets.lake.scan import planned_files
 
 
@@ -33,9 +33,11 @@ def write_bars(
     """
     parts = _parts(table, conform(bars, columns_of(table)), market)
     asked = set(planned_files(market, table, symbols, dates))
-    if foreign := sorted(parts.keys() - asked):
+    foreign = [f"{file.symbol} {file.period}" for file in sorted(parts.keys() - asked)]
+    foreign += [f"{day}" for day in bars["session_date"].unique() if day not in set(dates)]
+    if foreign:
         raise ValueError(f"expected bars of {len(symbols)} symbols on {len(dates)} dates, was also {foreign[0]}")
-    locks_of(lake).mkdir(parents=True, exist_ok=True)
+    sweep(lake)
     sizes = [_merge(file, lake, parts.get(file), dates) for file in sorted(asked)]
     written = [size for size in sizes if size is not None]
     return Written(len(written), len(sizes) - len(written), sum(written))

@@ -6,19 +6,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from zlib import crc32
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from marketpipe_assets.bars.schema import columns_of
+from marketpipe_assets.lake.layout import locks_of, period_of
 
 SCHEMA_VERSION = "1"
 ROW_GROUP = 8192  # a month of regular minutes: read whole it costs what larger groups do, by day a twelfth of a year's
 DICTIONARIES = ["session", "provider", "feed"]
 STATISTICS = ["ts", "session_date"]
-TEMPORARY = ".writing"
+WRITING = ".writing"
+LOCKS = 1024  # files share them, so that locks do not grow with the lake; nobody holds two at once
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+FOOTER_END = 8  # the footer's length and the magic number
+SEAL = 4
 
 
 class LakeError(Exception):
@@ -30,7 +36,11 @@ class LakeError(Exception):
 
 
 class DamagedFile(LakeError):
-    """A file that must not be read; `marketpipe lake verify` lists them, a new ingest of its period replaces it."""
+    """A file that must not be read, nor merged into. `marketpipe lake verify` lists them; `reason` is one line."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} is damaged: {reason}; remove it and ingest its period again")
+        self.reason = reason
 
 
 def metadata(market: str, table: str, symbol: str) -> Mapping[str, str]:
@@ -49,62 +59,123 @@ def replace_file(path: Path, bars: pa.Table) -> int:
     """Put `bars` at `path`, whole or not at all, and give the bytes written. Call it under `locked`.
 
     Killed at any moment, it leaves the earlier file or the new one; what was begun is overwritten by the next writer
-    of the same file. Raises `LakeError` where the disk is full, and leaves the earlier file in place.
+    of the same file, or swept. Raises `LakeError` where the disk is full, and leaves the earlier file in place.
     """
     temporary = temporary_of(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    content = _sealed(bars)
     try:
-        pq.write_table(
-            bars,
-            temporary,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=DICTIONARIES,
-            write_statistics=STATISTICS,
-            write_page_checksum=True,
-            row_group_size=ROW_GROUP,
-        )
-        size = temporary.stat().st_size
-        os.replace(temporary, path)
+        for folder in (temporary.parent, path.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.writelines(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut leaves an empty file that the run's events call stored
+        temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC or "No space left" in str(error):
+        if error.errno in DISK_FULL:
             raise LakeError(f"no space left on the disk while writing {path}: the earlier file is untouched") from error
         raise
-    return size
+    finally:
+        temporary.unlink(missing_ok=True)
+    return sum(map(len, content))
+
+
+def _sealed(bars: pa.Table) -> tuple[memoryview, bytes, memoryview]:
+    """Data, seal and footer of a Parquet file.
+
+    The seal is the CRC of the footer, which page checksums do not cover: of 500 bits flipped in a footer 168 changed
+    nothing or some value silently, and a few made the reader abort the process. Readers of Parquet find the footer
+    from the end of the file and data by offset, so they never see the four bytes between.
+    """
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        bars,
+        sink,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=DICTIONARIES,
+        write_statistics=STATISTICS,
+        write_page_checksum=True,
+        row_group_size=ROW_GROUP,
+    )
+    content = memoryview(sink.getvalue())
+    footer = content[-FOOTER_END - int.from_bytes(content[-FOOTER_END:-4], "little") :]
+    return content[: -len(footer)], crc32(footer).to_bytes(SEAL, "little"), footer
 
 
 def temporary_of(path: Path) -> Path:
-    """The one name a file is written under before it takes its place; readers never plan it."""
-    return path.with_name(f".{path.name}{TEMPORARY}")
+    """Where a file is written before it takes its place: on the lake's file system, apart from what readers scan.
+
+    polars refuses to scan a folder below which any file is called otherwise than the others.
+    """
+    return path.parents[3] / WRITING / f"{_flat(path)}{WRITING}"
+
+
+def sweep(lake: Path) -> int:
+    """Remove what killed writers began, and give how many. What is being written now is left alone."""
+    return sum(_swept(temporary, lake) for temporary in (lake / WRITING).glob(f"*{WRITING}"))
+
+
+def _swept(temporary: Path, lake: Path) -> bool:
+    """Whether nobody was writing it: a writer holds the lock as long as its temporary file is there."""
+    try:
+        with _lock(temporary.name.removesuffix(WRITING), locks_of(lake)).acquire(timeout=0):
+            temporary.unlink(missing_ok=True)
+    except Timeout:
+        return False
+    return True
 
 
 @contextmanager
 def locked(path: Path, locks: Path) -> Iterator[None]:
-    """Hold the lock of one file of the lake. The lock is a file below `locks`, never in the lake."""
-    name = "+".join(path.parts[-4:])
-    with FileLock(locks / f"{name}.lock"):
+    """Hold the lock of one file of the lake, against other processes and threads. A killed holder lets go of it."""
+    locks.mkdir(parents=True, exist_ok=True)
+    with _lock(_flat(path), locks):
         yield
 
 
+def _lock(name: str, locks: Path) -> FileLock:
+    return FileLock(locks / f"{crc32(name.encode()) % LOCKS:04}.lock")
+
+
+def _flat(path: Path) -> str:
+    return "+".join(path.parts[-4:])  # in a market, table, folder of a symbol or period there is no +
+
+
 def read_file(path: Path, columns: Sequence[str] | None = None, dates: Sequence[date] | None = None) -> pa.Table | None:
-    """The file's bars with page checksums verified; None where there is no file.
+    """The file's bars with seal and page checksums verified; None where there is no file. Raises `DamagedFile`.
 
     With `dates`, row groups that hold none of them are skipped; those that are read are given whole.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            groups = range(file.num_row_groups)
+        source = pa.OSFile(str(path))
+    except FileNotFoundError:
+        return None
+    with source:
+        if not _is_sealed(source):
+            raise DamagedFile(path, "expected the footer that was written, was another")
+        try:
+            file = pq.ParquetFile(source, page_checksum_verification=True)
+            groups: Sequence[int] = range(file.num_row_groups)
             if dates is not None and len(groups) > 1:
                 groups = _groups_with(file.metadata, min(dates), max(dates))
             return file.read_row_groups(list(groups), columns=list(columns) if columns is not None else None)
-    except FileNotFoundError:
-        return None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DamagedFile(f"{path} cannot be read: {error}") from error
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedFile(path, str(error)) from error
 
 
-def _groups_with(footer: pq.FileMetaData, first: date, last: date) -> list[int]:
+def _is_sealed(source: pa.NativeFile) -> bool:
+    size = source.size()
+    if size < FOOTER_END + SEAL:
+        return False
+    length = int.from_bytes(source.read_at(4, size - FOOTER_END), "little") + FOOTER_END
+    if length + SEAL > size:
+        return False
+    end = source.read_at(SEAL + length, size - SEAL - length)
+    return crc32(memoryview(end)[SEAL:]) == int.from_bytes(end[:SEAL], "little")
+
+
+def _groups_with(footer: pq.FileMetaData, first: date, last: date) -> Sequence[int]:
     column = footer.schema.names.index("session_date")
     spans = ((n, footer.row_group(n).column(column).statistics) for n in range(footer.num_row_groups))
     return [n for n, span in spans if span is None or (span.min <= last and span.max >= first)]
@@ -115,17 +186,27 @@ def damage(path: Path, expected: Mapping[str, str]) -> str | None:
     try:
         bars = read_file(path)
     except DamagedFile as error:
-        return str(error.__cause__)
+        return error.reason
     if bars is None:
         return "the file is gone"
+    if not bars.num_rows:
+        return "expected bars, was an empty file"
+    return _misplaced(path, bars, expected)
+
+
+def _misplaced(path: Path, bars: pa.Table, expected: Mapping[str, str]) -> str | None:
     said = {key.decode(): value.decode() for key, value in (bars.schema.metadata or {}).items()}
     wrong = {key: said.get(key) for key, value in expected.items() if said.get(key) != value}
     if wrong:
         return f"expected {', '.join(f'{key} {expected[key]!r}' for key in wrong)}, was {wrong}"
+    table = expected["table"]
     columns = {"symbol": pl.String(), **frame_of(bars.slice(0, 0)).schema}
-    if columns != columns_of(expected["table"]):
-        return f"expected columns {dict(columns_of(expected['table']))}, was {columns}"
-    return None if bars.num_rows else "expected bars, was an empty file"
+    if columns != columns_of(table):
+        return f"expected columns {dict(columns_of(table))}, was {columns}"
+    periods = {period_of(table, day) for day in frame_of(bars)["session_date"].unique()}
+    if periods != {path.stem}:
+        return f"expected sessions of {path.stem}, was {', '.join(sorted(periods))}"
+    return None
 
 
 def frame_of(bars: pa.Table) -> pl.DataFrame:

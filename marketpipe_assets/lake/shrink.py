@@ -13,7 +13,10 @@ KEY = ("symbol", "session_date")
 
 
 class Guarded(NamedTuple):
-    """`bars` to store, and the symbol-days whose stored bars they keep: `symbol`, `session_date`, `stored`, `fetched`."""
+    """`bars` to store, and the symbol-days whose stored bars they keep.
+
+    `shrunk` has `symbol`, `session_date`, and how many bars are `stored` and were `fetched`.
+    """
 
     bars: pl.DataFrame
     shrunk: pl.DataFrame

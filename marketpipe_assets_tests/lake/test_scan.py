@@ -1,0 +1,127 @@
+"""Bars are read from planned files, and the tree can be read by others as it is."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from polars.testing import assert_frame_equal
+
+from marketpipe_assets.bars.schema import columns_of, empty
+from marketpipe_assets.lake.merge import write_bars
+from marketpipe_assets.lake.parquet import DamagedFile, temporary_of
+from marketpipe_assets.lake.scan import bar_counts, held, read_bars
+from marketpipe_assets_tests.lake.rows import FEBRUARY, MARKET, TUESDAY, WEDNESDAY, bars_of, path_of, store
+
+SYMBOLS = ["BTC/USD", "0700", "BRK.B"]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    lake = tmp_path / "lake"
+    store(lake, *(bars_of(symbol, day) for symbol in SYMBOLS for day in (TUESDAY, WEDNESDAY, FEBRUARY)))
+    return lake
+
+
+def test_bars_come_by_symbol_in_the_order_asked_and_then_by_time(lake: Path) -> None:
+    bars = read_bars(lake, MARKET, "bars_1m", SYMBOLS, [FEBRUARY, TUESDAY])
+
+    expected = [bars_of(symbol, day) for symbol in SYMBOLS for day in (TUESDAY, FEBRUARY)]
+    assert_frame_equal(bars, pl.concat(expected))
+
+
+def test_columns_come_in_the_order_of_the_table(lake: Path) -> None:
+    bars = read_bars(lake, MARKET, "bars_1m", ["0700"], [TUESDAY], columns=("close", "symbol", "ts"))
+
+    assert_frame_equal(bars, bars_of("0700", TUESDAY).select("symbol", "ts", "close"))
+
+
+@pytest.mark.parametrize("table", ["raw_bars_1m", "bars_1m", "quarantined_bars_1m", "bars_1d"])
+def test_where_nothing_is_stored_there_are_no_bars_of_the_tables_columns(tmp_path: Path, table: str) -> None:
+    bars = read_bars(tmp_path / "lake", MARKET, table, ["AAPL"], [TUESDAY])
+
+    assert_frame_equal(bars, empty(columns_of(table)))
+
+
+def test_symbols_and_dates_without_bars_have_no_rows(lake: Path) -> None:
+    bars = read_bars(lake, MARKET, "bars_1m", ["MSFT", "0700"], [TUESDAY + timedelta(days=7), TUESDAY])
+
+    assert_frame_equal(bars, bars_of("0700", TUESDAY))
+
+
+def test_bars_are_counted_by_symbol_and_session(lake: Path) -> None:
+    counts = bar_counts(lake, MARKET, "bars_1m", ["0700", "MSFT"], [TUESDAY, FEBRUARY])
+
+    assert counts.rows() == [("0700", TUESDAY, 3), ("0700", FEBRUARY, 3)]
+
+
+def test_a_damaged_file_is_named_rather_than_read(lake: Path) -> None:
+    path = path_of(lake, "0700")
+    path.write_bytes(path.read_bytes()[:-1])
+
+    with pytest.raises(DamagedFile, match=r"symbol=0700/2024-01\.parquet is damaged: .*; remove it and ingest"):
+        read_bars(lake, MARKET, "bars_1m", SYMBOLS, [TUESDAY])
+
+
+def test_a_damaged_file_is_not_merged_into(lake: Path) -> None:
+    path = path_of(lake, "0700")
+    path.write_bytes(path.read_bytes()[:-1])
+
+    with pytest.raises(DamagedFile):
+        write_bars(lake, MARKET, "bars_1m", bars_of("0700", TUESDAY), ["0700"], [TUESDAY])
+
+
+def test_symbols_that_have_a_folder_are_held(lake: Path) -> None:
+    store(lake, bars_of("AAPL", TUESDAY, table="bars_1h"), table="bars_1h")
+
+    assert held(lake, MARKET) == {"bars_1h": ["AAPL"], "bars_1m": ["0700", "BRK.B", "BTC/USD"]}
+    assert held(lake, "crypto") == {}
+
+
+def expected_rows() -> list[tuple[str, int]]:
+    return [("0700", 9), ("BRK.B", 9), ("BTC/USD", 9)]
+
+
+def test_polars_scans_the_tree(lake: Path) -> None:
+    bars = pl.scan_parquet(lake / MARKET / "bars_1m", hive_schema={"symbol": pl.String}).collect()
+
+    assert bars.group_by("symbol").agg(pl.len().cast(pl.Int64)).sort("symbol").rows() == expected_rows()
+    restored = bars.filter(symbol="0700").select(*columns_of("bars_1m")).sort("ts")
+    assert_frame_equal(restored[:3], bars_of("0700", TUESDAY))
+
+
+def test_polars_scans_the_tree_while_a_file_is_being_written(lake: Path) -> None:
+    temporary = temporary_of(path_of(lake, "0700"))
+    temporary.parent.mkdir(exist_ok=True)
+    temporary.write_bytes(b"PAR1")
+
+    bars = pl.scan_parquet(lake / MARKET / "bars_1m", hive_schema={"symbol": pl.String}).collect()
+
+    assert bars.height == 27
+
+
+def test_duckdb_reads_the_tree(lake: Path) -> None:
+    files = f"'{lake}/{MARKET}/bars_1m/*/*.parquet', hive_partitioning = true, hive_types = {{'symbol': VARCHAR}}"
+
+    rows = (
+        duckdb.connect()
+        .execute(
+            f"SELECT symbol, count(*), min(feed), min(provider), max(len(flags)) "
+            f"FROM read_parquet({files}) WHERE session_date < '2024-02-01' GROUP BY symbol ORDER BY symbol"
+        )
+        .fetchall()
+    )
+
+    assert rows == [(symbol, 6, None, "synthetic", 1) for symbol in sorted(SYMBOLS)]
+
+
+def test_pyarrow_reads_the_tree(lake: Path) -> None:
+    text = ds.partitioning(pa.schema([("symbol", pa.string())]), flavor="hive")
+
+    bars = ds.dataset(lake / MARKET / "bars_1m", partitioning=text).to_table()
+
+    counts = bars.group_by("symbol").aggregate([("ts", "count")]).sort_by("symbol").to_pylist()
+    assert [(row["symbol"], row["ts_count"]) for row in counts] == expected_rows()
