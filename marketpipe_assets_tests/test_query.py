@@ -1,0 +1,203 @@
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from marketpipe_assets.bars.resample import resample
+from marketpipe_assets.bars.schema import FLAGS, VENDOR_COLUMNS, conform
+from marketpipe_assets.bars.timeframes import TIMEFRAMES
+from marketpipe_assets.config import Config, load_config
+from marketpipe_assets.lake.merge import write_bars
+from marketpipe_assets.query import connect, load_bars, load_ohlcv, select
+
+CONFIGURATION = """
+config_version: 1
+lake: ./lake
+providers: {synthetic: {}}
+markets:
+  shares:
+    calendar: XNYS
+    asset_class: equity
+    provider: synthetic
+    symbols: ["0700", ACME, BRK.B]
+    start: 2024-01-02
+    timeframes: [5m, 1d]
+  pairs:
+    calendar: 24/7
+    asset_class: crypto
+    provider: synthetic
+    symbols: [BTC/USD]
+    start: 2024-01-02
+    timeframes: [1h]
+"""
+
+
+def minutes(market: str, symbol: str, day: str, count: int, config: Config) -> pl.DataFrame:
+    zone = config.markets[market].sessions.timezone
+    start = pl.lit(f"{day} 09:30:00").str.to_datetime(time_zone=zone, time_unit="us")
+    vendor = pl.DataFrame({"minute": range(count)}).select(
+        pl.lit(symbol).alias("symbol"),
+        (start + pl.duration(minutes="minute")).dt.convert_time_zone("UTC").alias("ts"),
+        *((10.0 + pl.col("minute")).alias(name) for name in ("open", "high", "low", "close")),
+        pl.lit(2.0).alias("volume"),
+        (10.0 + pl.col("minute")).alias("vwap"),
+        pl.lit("given").alias("provider"),
+        pl.lit("").alias("feed"),
+    )
+    return config.markets[market].sessions.assign(conform(vendor, VENDOR_COLUMNS))
+
+
+def store(config: Config, market: str, bars: pl.DataFrame) -> None:
+    chosen = config.markets[market]
+    symbols, days = bars["symbol"].unique().sort().to_list(), bars["session_date"].unique().sort().to_list()
+    flagged = bars.with_columns(pl.lit(None).cast(FLAGS["flags"]).alias("flags"))
+    write_bars(config.lake, market, "bars_1m", flagged, symbols, days)
+    longer = resample(bars, [TIMEFRAMES[label] for label in chosen.timeframes], chosen.sessions)
+    for label, frame in longer.items():
+        write_bars(config.lake, market, TIMEFRAMES[label].table, frame, symbols, days)
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    written = tmp_path / "marketpipe.yaml"
+    written.write_text(CONFIGURATION)
+    monkeypatch.setenv("MARKETPIPE_CONFIG", str(written))
+    config = load_config()
+    for symbol in ("0700", "ACME"):
+        days = ("2024-01-04", "2024-01-05", "2024-01-08", "2024-02-01")
+        store(config, "shares", pl.concat([minutes("shares", symbol, day, 10, config) for day in days]))
+    store(config, "pairs", minutes("pairs", "BTC/USD", "2024-01-06", 61, config))
+    return config
+
+
+def test_bars_come_by_symbol_as_asked_then_time(config: Config) -> None:
+    bars = load_bars(["ACME", "0700"], "1d")
+
+    assert bars["symbol"].to_list() == ["ACME"] * 4 + ["0700"] * 4
+    assert bars["session_date"].to_list()[:2] == [date(2024, 1, 4), date(2024, 1, 5)]
+
+
+def test_end_date_is_exclusive(config: Config) -> None:
+    assert load_bars("ACME", "1d", "2024-01-04", "2024-01-05")["session_date"].to_list() == [date(2024, 1, 4)]
+
+
+def test_instants_cut_by_ts(config: Config) -> None:
+    start, end = datetime(2024, 1, 4, 14, 32, tzinfo=UTC), "2024-01-04T09:34:00-05:00"
+
+    assert load_bars("ACME", "1m", start, end)["open"].to_list() == [12.0, 13.0]
+
+
+def test_naive_time_is_refused(config: Config) -> None:
+    with pytest.raises(ValueError, match="a time with its zone, was 2024-01-04T10:00:00"):
+        load_bars("ACME", "1m", datetime(2024, 1, 4, 10))  # noqa: DTZ001  # what is refused
+
+
+def test_weeks_begin_on_monday_and_are_labelled_with_their_last_session(config: Config) -> None:
+    weeks = load_bars("ACME", "1w")
+
+    assert weeks["session_date"].to_list() == [date(2024, 1, 5), date(2024, 1, 8), date(2024, 2, 1)]
+    assert weeks["volume"].to_list() == [40.0, 20.0, 20.0]
+
+
+def test_months_are_calendar_months_of_session_dates(config: Config) -> None:
+    months = load_bars("ACME", "1M").select("session_date", "volume", "vwap").rows()
+
+    assert months == [(date(2024, 1, 8), 60.0, 14.5), (date(2024, 2, 1), 20.0, 14.5)]
+
+
+def test_month_and_minute_are_not_confused(config: Config) -> None:
+    assert load_bars("ACME", "1m").height == 40
+
+
+def test_symbol_of_digits_keeps_its_zeros(config: Config) -> None:
+    assert load_bars("0700", "5m")["symbol"].unique().to_list() == ["0700"]
+
+
+def test_symbol_without_bars_has_no_rows(config: Config) -> None:
+    assert load_bars("BRK.B").is_empty()
+
+
+@pytest.mark.parametrize(
+    ("symbols", "timeframe", "market", "said"),
+    [
+        ("ACME", "7m", None, "expected a timeframe of 1m, 5m, 1d, 1w, 1M, was '7m'"),
+        ("BTC/USD", "1w", None, "expected a timeframe of 1m, 1h, was '1w'"),
+        ("NONE", "1d", None, "expected one market with NONE, was none"),
+        ("ACME", "1d", "bonds", "expected a market of shares, pairs, was 'bonds'"),
+        ("BTC/USD", "1h", "shares", "expected symbols of shares, was BTC/USD"),
+    ],
+)
+def test_what_is_not_known_is_refused(
+    config: Config, symbols: str, timeframe: str, market: str | None, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        load_bars(symbols, timeframe, market=market)
+
+
+def test_older_loader_gives_pandas_by_timestamp(config: Config) -> None:
+    frame = load_ohlcv("ACME", "2024-01-04", "2024-01-05", "5m")
+
+    assert list(frame.columns) == ["open", "high", "low", "close", "volume"]
+    assert str(frame.index[0]) == "2024-01-04 14:30:00+00:00"
+
+
+def test_older_loader_gives_polars_with_timestamp_and_symbol(config: Config) -> None:
+    frame = load_ohlcv(["ACME", "0700"], timeframe="1d", as_polars=True)
+
+    assert frame.columns == ["timestamp", "symbol", "open", "high", "low", "close", "volume"]
+
+
+def test_sql_sees_a_view_per_table_and_symbols_as_text(config: Config) -> None:
+    answer = select(connect(), "SELECT symbol, count(*) AS n FROM shares.bars_5m GROUP BY 1 ORDER BY 1")
+
+    assert answer.rows() == [("0700", 8), ("ACME", 8)]
+
+
+def test_first_market_needs_no_schema(config: Config) -> None:
+    assert select(connect(), "SELECT count(*) FROM bars_1d").item() == 8
+
+
+def test_percent_encoded_symbol_is_read_back(config: Config) -> None:
+    assert select(connect(), "SELECT DISTINCT symbol FROM pairs.bars_1h").item() == "BTC/USD"
+
+
+def test_table_without_files_is_an_empty_view_with_its_columns(config: Config) -> None:
+    answer = select(connect(), "SELECT symbol, broken_rules FROM quarantined_bars_1m")
+
+    assert answer.is_empty()
+    assert answer.columns == ["symbol", "broken_rules"]
+
+
+def test_sql_times_are_utc_whatever_the_machine(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+
+    answer = select(connect(), "SELECT CAST(min(ts) AS VARCHAR) FROM bars_1m")
+
+    assert answer.item() == "2024-01-04 14:30:00+00"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "COPY (SELECT 1) TO '{lake}/out.csv'",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{lake}/out.csv'",
+        "SELECT 1; DROP VIEW bars_1d",
+        "ATTACH '{lake}/other.db'",
+        "INSTALL httpfs",
+        "SET enable_external_access = true",
+        "",
+    ],
+)
+def test_anything_but_one_select_is_refused(config: Config, sql: str) -> None:
+    with pytest.raises(ValueError, match="expected exactly one SELECT"):
+        select(connect(), sql.format(lake=config.lake))
+
+
+def test_files_outside_the_lake_cannot_be_read(config: Config, tmp_path: Path) -> None:
+    import duckdb
+
+    (tmp_path / "secret.csv").write_text("a\n1\n")
+
+    with pytest.raises(duckdb.PermissionException):
+        select(connect(), f"SELECT * FROM read_csv('{tmp_path / 'secret.csv'}')")
