@@ -1,0 +1,71 @@
+"""What is measured: some symbols over some sessions of invented bars, the same in every process."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from marketpipe_assets.bars.sessions import Sessions, sessions
+from marketpipe_assets.providers.synthetic import SyntheticProvider
+
+MARKET = "bench"
+CALENDAR = "XNYS"
+START = date(2024, 1, 2)  # the first session that closes early comes 125 sessions later: all have 390 minutes
+TIMEFRAMES = ("5m", "15m", "1h", "1d")
+
+
+class Case(BaseModel):
+    """`faults` are rates per symbol-session, as the synthetic provider takes them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    symbol_count: int
+    session_count: int
+    faults: Mapping[str, float] = {}
+
+    @property
+    def symbol_days(self) -> int:
+        return self.symbol_count * self.session_count
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        return [f"S{number:02d}" for number in range(self.symbol_count)]
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        return sessions(CALENDAR, START, date(START.year + 1, 1, 1))
+
+    @property
+    def dates(self) -> Sequence[date]:
+        return self.sessions.dates[: self.session_count]
+
+    @cached_property
+    def vendor_bars(self) -> pl.DataFrame:
+        """What the provider answers, in memory."""
+        return self.generated()
+
+    def generated(self) -> pl.DataFrame:
+        provider = SyntheticProvider(calendar=CALENDAR, faults=dict(self.faults))
+        return provider.minute_bars(self.symbols, *self.sessions.request(self.dates))
+
+    def configuration(self, lake: str) -> Mapping[str, Any]:
+        """The same as a marketpipe.yaml."""
+        return {
+            "config_version": 1,
+            "lake": lake,
+            "providers": {"synthetic": {"calendar": CALENDAR, "faults": dict(self.faults)}},
+            "markets": {
+                MARKET: {
+                    "calendar": CALENDAR,
+                    "asset_class": "equity",
+                    "provider": "synthetic",
+                    "symbols": list(self.symbols),
+                    "start": f"{START}",
+                    "timeframes": list(TIMEFRAMES),
+                    "max_quarantined_share": 1,
+                }
+            },
+        }

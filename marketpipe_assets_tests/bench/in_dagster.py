@@ -1,0 +1,35 @@
+"""One Dagster run over the whole case, in this process, on an instance of its own."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+import yaml
+
+from marketpipe_assets.config import export_dagster_home, load_config
+from marketpipe_assets.defs.jobs import ingest_job_name
+from marketpipe_assets.defs.launch import run_job
+from marketpipe_assets.defs.partitions import Selection
+from marketpipe_assets_tests.bench.case import MARKET, Case
+
+SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def prepare(case: Case, lake: Path) -> None:
+    """Give this process a configuration and a fresh instance beside the lake, with the shipped dagster.yaml."""
+    lake.parent.mkdir(parents=True, exist_ok=True)
+    configuration = lake.with_name("marketpipe.yaml")
+    configuration.write_text(yaml.safe_dump(case.configuration(str(lake))), encoding="utf-8")
+    os.environ["MARKETPIPE_CONFIG"] = str(configuration)
+    os.environ.pop("DAGSTER_HOME", None)
+    export_dagster_home(load_config())
+
+
+def pipeline(case: Case) -> None:
+    """Ingest the case through the market's job. Raises `RuntimeError` where a step fails."""
+    with dg.DagsterInstance.get() as instance:
+        steps = list(run_job(instance, ingest_job_name(MARKET), Selection(case.symbols, case.dates), SILENT))
+    if failures := [f"{step.step}: {step.failure}" for step in steps if step.failure]:
+        raise RuntimeError("; ".join(failures))
+    if not steps:
+        raise RuntimeError("expected steps of a run, was none")
