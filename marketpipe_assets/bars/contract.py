@@ -2,6 +2,7 @@
 
 import pandera.polars as pa
 import polars as pl
+from pandera.config import ValidationDepth, config_context
 
 from marketpipe_assets.bars.schema import BAR_COLUMNS, FLAGS
 from marketpipe_assets.bars.schema import PRICES as PRICE_NAMES
@@ -17,7 +18,8 @@ def _enclosed(data: pa.PolarsData) -> pl.LazyFrame:
 
 def _rising(data: pa.PolarsData) -> pl.LazyFrame:
     symbol, ts = pl.col("symbol"), pl.col("ts")
-    return data.lazyframe.select(((symbol != symbol.shift()) | (ts > ts.shift())).fill_null(True))
+    rises = pl.when(symbol == symbol.shift()).then(ts > ts.shift()).otherwise(symbol.is_first_distinct())
+    return data.lazyframe.select(rises.fill_null(True))
 
 
 def _whole_minutes(data: pa.PolarsData) -> pl.LazyFrame:
@@ -25,10 +27,7 @@ def _whole_minutes(data: pa.PolarsData) -> pl.LazyFrame:
 
 
 BARS_1M = pa.DataFrameSchema(
-    {
-        name: pa.Column(dtype, nullable=name in NULLABLE)
-        for name, dtype in {**BAR_COLUMNS, **FLAGS}.items()
-    },
+    {name: pa.Column(dtype, nullable=name in NULLABLE) for name, dtype in {**BAR_COLUMNS, **FLAGS}.items()},
     checks=[
         pa.Check(_enclosed, name="high and low enclose finite prices"),
         pa.Check(_rising, name="minutes of a symbol rise and are unique"),
@@ -37,14 +36,21 @@ BARS_1M = pa.DataFrameSchema(
     strict=True,
     ordered=True,
 )
-"""`bars_1m` of any number of symbols, each symbol's rows together. Validate a DataFrame: of a LazyFrame pandera checks
-the types alone."""
+"""`bars_1m` of any number of symbols, each symbol's rows together. Ask `breaches`: of a LazyFrame pandera itself checks
+the types alone, unless told."""
 
 
 def breaches(bars: pl.DataFrame) -> list[str]:
-    """What of the contract these bars break, one line each; empty where they hold it."""
+    """What of the contract these bars break, one line each, with the column; empty where they hold it."""
     try:
-        BARS_1M.validate(bars, lazy=True)
+        with config_context(validation_depth=ValidationDepth.SCHEMA_AND_DATA):
+            BARS_1M.validate(bars.lazy(), lazy=True)
     except pa.errors.SchemaErrors as error:
-        return sorted({f"{each['check']} ({each['column']})" for each in error.failure_cases.iter_rows(named=True)})
+        return sorted({_breach(**each) for each in error.failure_cases.iter_rows(named=True)})
     return []
+
+
+def _breach(check: str, check_number: int | None, column: str | None, failure_case: str, **_: object) -> str:
+    if check_number is not None:  # one of `checks`, whose case is the whole bar
+        return check
+    return f"{check} ({column or failure_case})"

@@ -43,12 +43,13 @@ def split_by_rules(bars: pl.DataFrame, rule_set: RuleSet, sessions: Sessions) ->
 def broken_mask(bars: pl.DataFrame, rule_set: RuleSet, sessions: Sessions) -> pl.Series:
     """One integer per bar: bit n is set where the n-th of `rule_set.rules` is broken."""
     limits = rule_set.limits
-    bit = (
-        (~rule.holds(limits)).fill_null(False).cast(pl.UInt32) * (1 << number)
+    bits = (
+        pl.when(~rule.holds(limits)).then(pl.lit(1 << number, pl.UInt32)).otherwise(pl.lit(0, pl.UInt32))
         for number, rule in enumerate(rule_set.rules.values())
     )
-    facts = bars.with_columns(copy_numbers(bars), sessions.in_window(bars) | bars["session"].is_null())
-    return facts.select(pl.sum_horizontal(bit).alias("broken"))["broken"]
+    known = bars.with_columns(pl.col(pl.Float64).fill_nan(None))
+    facts = known.with_columns(copy_numbers(known), sessions.in_window(bars) | bars["session"].is_null())
+    return facts.select(pl.sum_horizontal(bits).alias("broken"))["broken"]
 
 
 def copy_numbers(bars: pl.DataFrame) -> pl.Series:
@@ -57,17 +58,17 @@ def copy_numbers(bars: pl.DataFrame) -> pl.Series:
     Only sessions in which a bar does not come after the one before it can hold copies, so only those are grouped.
     """
     rising = (pl.col("symbol") != pl.col("symbol").shift()) | (pl.col("ts") > pl.col("ts").shift())
-    stalled = bars.select(~rising.fill_null(True))["symbol"] if bars.height else pl.Series([], dtype=pl.Boolean)
+    stalled = bars.select(~rising.fill_null(True)).to_series()
     copies = pl.Series("copy", pl.repeat(0, bars.height, dtype=pl.UInt8, eager=True))
     if not stalled.any():
         return copies
     key = ("symbol", "session_date")
     suspects = bars.with_row_index().join(bars.filter(stalled).select(key).unique(), on=key, how="semi")
-    ranked = suspects.with_columns(
+    repeated = suspects.filter(pl.struct("symbol", "ts").is_duplicated()).with_columns(
         (pl.col("index") == pl.col("index").min()).over("symbol", "ts").alias("first"),
         (pl.struct(PAYLOAD).n_unique() > 1).over("symbol", "ts").alias("conflicting"),
     )
-    again = ranked.filter(pl.col("conflicting") | ~pl.col("first"))
+    again = repeated.filter(pl.col("conflicting") | ~pl.col("first"))
     return copies.scatter(again["index"], 1)
 
 

@@ -1,8 +1,9 @@
 """Longer bars from minute bars, for many symbols and sessions in one call."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ class Columns:
     """Bars as arrays, one value per bar, sorted by symbol and time.
 
     `row` points into the frame they came from, `symbol` numbers its runs, `traded` counts the bars that have a trade
-    count, `priced` is vwap·volume and `priced_volume` the volume of bars that have a vwap; None: no bar has any.
+    count, `priced` is vwap·volume and `priced_volume` the volume of bars whose vwap is finite; None: no bar has any.
     """
 
     row: Integers
@@ -51,7 +52,8 @@ class Columns:
     def where(self, mask: npt.NDArray[np.bool_]) -> "Columns":
         if mask.all():
             return self
-        return Columns(*(None if (values := getattr(self, f.name)) is None else values[mask] for f in fields(self)))
+        arrays: dict[str, Any] = {name: each if each is None else each[mask] for name, each in vars(self).items()}
+        return Columns(**arrays)
 
 
 def resample(
@@ -69,7 +71,8 @@ def resample(
     A bar's `ts` is its bucket's first instant on the exchange's clock (or counted from the open), so the 09:00 hour
     bar holds 09:30-10:00; no bucket spans two sessions: where the clock would put two in one, the later part begins
     with its session's trading day. The `ts` of a day is local midnight of its session date. `vwap` is
-    Σ(vwap·volume)/Σvolume over the bars that have one, null if none has. `session` is regular if any minute is.
+    Σ(vwap·volume)/Σvolume over the bars whose vwap is finite, null if none is or none has volume. `trade_count` is
+    the sum of those there are, null if there are none. `session` is regular if any minute is.
     """
     minutes = _columns(bars)
     regular = minutes.where(minutes.regular)
@@ -124,12 +127,13 @@ def _grouped(bars: Columns, starts: Minutes) -> Columns:
         high=np.maximum.reduceat(bars.high, first),
         low=np.minimum.reduceat(bars.low, first),
         close=bars.close[last],
+        volume=np.add.reduceat(bars.volume, first),
         regular=np.logical_or.reduceat(bars.regular, first),
-        **{name: _sums(getattr(bars, name), first) for name in SUMMED},
+        trades=_sums(bars.trades, first),
+        traded=_sums(bars.traded, first),
+        priced=_sums(bars.priced, first),
+        priced_volume=_sums(bars.priced_volume, first),
     )
-
-
-SUMMED = ("volume", "trades", "traded", "priced", "priced_volume")
 
 
 def _sums(values: Floats | None, first: Integers) -> Floats | None:
@@ -137,9 +141,11 @@ def _sums(values: Floats | None, first: Integers) -> Floats | None:
 
 
 def _columns(bars: pl.DataFrame) -> Columns:
-    volume = bars["volume"].to_numpy()
-    has_trades = bars["trade_count"].null_count() < bars.height
-    has_vwap = bars["vwap"].null_count() < bars.height
+    has_trades, has_vwap = bars["trade_count"].is_not_null(), bars["vwap"].is_finite()
+    weights = bars.select(
+        pl.when(has_vwap).then(pl.col("vwap") * pl.col("volume")).otherwise(0.0).alias("priced"),
+        pl.when(has_vwap).then("volume").otherwise(0.0).alias("priced_volume"),
+    )
     return Columns(
         row=np.arange(bars.height),
         symbol=bars["symbol"].rle_id().to_numpy().astype(np.int64),
@@ -149,11 +155,11 @@ def _columns(bars: pl.DataFrame) -> Columns:
         high=bars["high"].to_numpy(),
         low=bars["low"].to_numpy(),
         close=bars["close"].to_numpy(),
-        volume=volume,
-        trades=bars["trade_count"].fill_null(0).to_numpy().astype(np.float64) if has_trades else None,
-        traded=bars["trade_count"].is_not_null().to_numpy().astype(np.float64) if has_trades else None,
-        priced=(bars["vwap"] * bars["volume"]).fill_null(0).to_numpy() if has_vwap else None,
-        priced_volume=np.where(bars["vwap"].is_not_null().to_numpy(), volume, 0.0) if has_vwap else None,
+        volume=bars["volume"].to_numpy(),
+        trades=bars["trade_count"].fill_null(0).to_numpy().astype(np.float64) if has_trades.any() else None,
+        traded=has_trades.to_numpy().astype(np.float64) if has_trades.any() else None,
+        priced=weights["priced"].to_numpy() if has_vwap.any() else None,
+        priced_volume=weights["priced_volume"].to_numpy() if has_vwap.any() else None,
         regular=(bars["session"] == "regular").to_numpy(),
     )
 

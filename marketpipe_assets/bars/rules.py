@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import polars as pl
 
-
 Limits = Mapping[str, float]
 """Threshold by rule id; `price_floor` is the lower bound of `price_range`."""
 
@@ -21,7 +20,11 @@ class Severity(StrEnum):
 
 
 class Rule(NamedTuple):
-    """`holds` gives, for a market's limits, an expression that is true for a good bar; null counts as true."""
+    """`holds` gives, for a market's limits, an expression that is true for a good bar; null counts as true.
+
+    It is asked of bars in the order of arrival, their NaN made null: what is not a number is `not_finite`, and broken
+    by no other rule.
+    """
 
     holds: Callable[[Limits], pl.Expr]
     severity: Severity
@@ -40,15 +43,17 @@ first_of_run = ~same_session.fill_null(False)
 bars_so_far = pl.int_range(pl.len()) - pl.when(first_of_run).then(pl.int_range(pl.len())).forward_fill() + 1
 """1 for the first bar of a symbol's session, 2 for the next …"""
 
-zero_volume_before = pl.when(volume != 0).then(pl.int_range(pl.len())).forward_fill().fill_null(-1)
-zero_run_length = pl.min_horizontal(pl.int_range(pl.len()) - zero_volume_before, bars_so_far)
+last_volume = pl.when(volume.ne_missing(0)).then(pl.int_range(pl.len())).forward_fill().fill_null(-1)
+zero_run_length = pl.min_horizontal(pl.int_range(pl.len()) - last_volume, bars_so_far)
 """How many bars without volume end here, within the symbol's session."""
 
-finite = pl.all_horizontal(pl.col(name).is_finite().fill_null(False) for name in ("open", "high", "low", "close"))
+numbers = (open_, high, low, close, volume)
+lowest = pl.min_horizontal(open_, high, low, close)
+jump = (open_ / close.shift() - 1).abs().fill_nan(None)
 
 RULES: Mapping[str, Rule] = {
     "not_finite": Rule(
-        lambda _: finite & volume.is_finite().fill_null(False),
+        lambda _: pl.all_horizontal(number.is_finite() for number in numbers).fill_null(False),
         Severity.ERROR,
         "prices and volume are finite numbers",
     ),
@@ -60,7 +65,7 @@ RULES: Mapping[str, Rule] = {
     "out_of_order": Rule(
         lambda _: ~same_session | (ts >= ts.shift()),
         Severity.ERROR,
-        "a bar does not arrive after a later one",
+        "a bar is not earlier than the one that arrived before it",
     ),
     "misaligned_ts": Rule(
         lambda _: ts.to_physical() % 60_000_000 == 0,
@@ -78,9 +83,9 @@ RULES: Mapping[str, Rule] = {
         "a bar lies on a day on which the calendar is open",
     ),
     "non_positive_price": Rule(
-        lambda limits: pl.min_horizontal(open_, high, low, close) > limits["non_positive_price"],
+        lambda limits: (lowest >= limits["non_positive_price"]) & ((lowest != 0) | (limits["non_positive_price"] < 0)),
         Severity.ERROR,
-        "prices are above the least an instrument of its kind can cost",
+        "prices are above zero, or not below what an instrument of its kind can cost",
     ),
     "ohlc_logic": Rule(
         lambda _: (high >= pl.max_horizontal(open_, close, low)) & (low <= pl.min_horizontal(open_, close)),
@@ -92,7 +97,9 @@ RULES: Mapping[str, Rule] = {
         lambda _: pl.col("trade_count") >= 0, Severity.ERROR, "the number of trades is not negative"
     ),
     "vwap_range": Rule(
-        lambda limits: (vwap >= low * (1 - limits["vwap_range"])) & (vwap <= high * (1 + limits["vwap_range"])),
+        lambda limits: (
+            (vwap >= low - low.abs() * limits["vwap_range"]) & (vwap <= high + high.abs() * limits["vwap_range"])
+        ),
         Severity.WARN,
         "the volume-weighted price lies between low and high",
         needs_volume=True,
@@ -104,7 +111,7 @@ RULES: Mapping[str, Rule] = {
         needs_volume=True,
     ),
     "price_jump": Rule(
-        lambda limits: ~same_session | ((open_ / close.shift() - 1).abs() <= limits["price_jump"]),
+        lambda limits: ~same_session | (jump <= limits["price_jump"]),
         Severity.WARN,
         "a bar opens near the close before it, within a session",
     ),
@@ -159,8 +166,10 @@ LIMITS: Mapping[str, Limits] = {
 }
 """Asset class → limits, where they differ from an equity's."""
 
-STRUCTURAL = frozenset({"not_finite", "duplicate_ts", "misaligned_ts", "outside_session", "ts_range"})
-"""Rules that later steps rest on: always ERROR."""
+STRUCTURAL = frozenset(
+    {"not_finite", "duplicate_ts", "misaligned_ts", "outside_session", "ts_range", "ohlc_logic", "negative_volume"}
+)
+"""Rules that contract.py and longer bars rest on: always ERROR."""
 
 WITHOUT_VOLUME = frozenset({"index", "fx"})
 """Asset classes whose vendors send no volume, or a count of ticks in its place."""
