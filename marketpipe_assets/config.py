@@ -287,8 +287,8 @@ class Config(_Settings):
 def load_config(path: Path | None = None) -> Config:
     """The configuration of `path`, else `$MARKETPIPE_CONFIG`, else `./marketpipe.yaml`, else the packaged default.
 
-    `lake` comes back absolute. Raises `ConfigError` with one line per problem; a version newer than known and
-    variables of the earlier systems are a `UserWarning`.
+    `lake` and the `root` of a provider come back absolute. Raises `ConfigError` with one line per problem; a version
+    newer than known and variables of the earlier systems are a `UserWarning`.
     """
     _warn_of_legacy_variables()
     named = path or _named_file()
@@ -302,7 +302,19 @@ def load_config(path: Path | None = None) -> Config:
         raise ConfigError("\n".join(problems)) from None  # pydantic's own text shows expanded values
     _check_providers(file, config)
     placed = config.model_copy(update={"path": named.absolute() if named else None})
-    return placed.model_copy(update={"lake": (placed.folder / config.lake.expanduser()).absolute()})
+    providers = {name: _rooted(settings, placed.folder) for name, settings in config.providers.items()}
+    return placed.model_copy(update={"lake": _placed(config.lake, placed.folder), "providers": providers})
+
+
+def _placed(path: Path, folder: Path) -> Path:
+    return (folder / path.expanduser()).absolute()
+
+
+def _rooted(settings: ProviderSettings, folder: Path) -> ProviderSettings:
+    """The block with its `root`, where it has one, made absolute as `lake` is."""
+    if not isinstance(root := settings.options.get("root"), str):
+        return settings
+    return settings.model_copy(update={"options": {**settings.options, "root": str(_placed(Path(root), folder))}})
 
 
 def dagster_home(config: Config) -> Path:

@@ -279,7 +279,9 @@ def test_variables_are_expanded_after_parsing(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("N", "1")
     text = TOP.replace("synthetic:", "synthetic: {root: $BARS, note: 'x${N}y$$N'}") + MARKET
 
-    assert config_of(tmp_path, text).providers["synthetic"].options == {"root": "a: [b]", "note": "x1y$N"}
+    options = config_of(tmp_path, text).providers["synthetic"].options
+
+    assert options == {"root": str(tmp_path / "a: [b]"), "note": "x1y$N"}
 
 
 def test_variable_that_is_not_set_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -58,7 +59,7 @@ def store(config: Config, market: str, bars: pl.DataFrame) -> None:
         write_bars(config.lake, market, TIMEFRAMES[label].table, frame, symbols, days)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     written = tmp_path / "marketpipe.yaml"
     written.write_text(CONFIGURATION)
@@ -71,50 +72,50 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     return config
 
 
-def test_bars_come_by_symbol_as_asked_then_time(config: Config) -> None:
+def test_bars_come_by_symbol_as_asked_then_time() -> None:
     bars = load_bars(["ACME", "0700"], "1d")
 
     assert bars["symbol"].to_list() == ["ACME"] * 4 + ["0700"] * 4
     assert bars["session_date"].to_list()[:2] == [date(2024, 1, 4), date(2024, 1, 5)]
 
 
-def test_end_date_is_exclusive(config: Config) -> None:
+def test_end_date_is_exclusive() -> None:
     assert load_bars("ACME", "1d", "2024-01-04", "2024-01-05")["session_date"].to_list() == [date(2024, 1, 4)]
 
 
-def test_instants_cut_by_ts(config: Config) -> None:
+def test_instants_cut_by_ts() -> None:
     start, end = datetime(2024, 1, 4, 14, 32, tzinfo=UTC), "2024-01-04T09:34:00-05:00"
 
     assert load_bars("ACME", "1m", start, end)["open"].to_list() == [12.0, 13.0]
 
 
-def test_naive_time_is_refused(config: Config) -> None:
+def test_naive_time_is_refused() -> None:
     with pytest.raises(ValueError, match="a time with its zone, was 2024-01-04T10:00:00"):
         load_bars("ACME", "1m", datetime(2024, 1, 4, 10))  # noqa: DTZ001  # what is refused
 
 
-def test_weeks_begin_on_monday_and_are_labelled_with_their_last_session(config: Config) -> None:
+def test_weeks_begin_on_monday_and_are_labelled_with_their_last_session() -> None:
     weeks = load_bars("ACME", "1w")
 
     assert weeks["session_date"].to_list() == [date(2024, 1, 5), date(2024, 1, 8), date(2024, 2, 1)]
     assert weeks["volume"].to_list() == [40.0, 20.0, 20.0]
 
 
-def test_months_are_calendar_months_of_session_dates(config: Config) -> None:
+def test_months_are_calendar_months_of_session_dates() -> None:
     months = load_bars("ACME", "1M").select("session_date", "volume", "vwap").rows()
 
     assert months == [(date(2024, 1, 8), 60.0, 14.5), (date(2024, 2, 1), 20.0, 14.5)]
 
 
-def test_month_and_minute_are_not_confused(config: Config) -> None:
+def test_month_and_minute_are_not_confused() -> None:
     assert load_bars("ACME", "1m").height == 40
 
 
-def test_symbol_of_digits_keeps_its_zeros(config: Config) -> None:
+def test_symbol_of_digits_keeps_its_zeros() -> None:
     assert load_bars("0700", "5m")["symbol"].unique().to_list() == ["0700"]
 
 
-def test_symbol_without_bars_has_no_rows(config: Config) -> None:
+def test_symbol_without_bars_has_no_rows() -> None:
     assert load_bars("BRK.B").is_empty()
 
 
@@ -128,48 +129,47 @@ def test_symbol_without_bars_has_no_rows(config: Config) -> None:
         ("BTC/USD", "1h", "shares", "expected symbols of shares, was BTC/USD"),
     ],
 )
-def test_what_is_not_known_is_refused(
-    config: Config, symbols: str, timeframe: str, market: str | None, said: str
-) -> None:
+def test_what_is_not_known_is_refused(symbols: str, timeframe: str, market: str | None, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         load_bars(symbols, timeframe, market=market)
 
 
-def test_older_loader_gives_pandas_by_timestamp(config: Config) -> None:
+def test_older_loader_gives_pandas_by_timestamp() -> None:
     frame = load_ohlcv("ACME", "2024-01-04", "2024-01-05", "5m")
+    assert isinstance(frame, pd.DataFrame)
 
     assert list(frame.columns) == ["open", "high", "low", "close", "volume"]
     assert str(frame.index[0]) == "2024-01-04 14:30:00+00:00"
 
 
-def test_older_loader_gives_polars_with_timestamp_and_symbol(config: Config) -> None:
+def test_older_loader_gives_polars_with_timestamp_and_symbol() -> None:
     frame = load_ohlcv(["ACME", "0700"], timeframe="1d", as_polars=True)
 
     assert frame.columns == ["timestamp", "symbol", "open", "high", "low", "close", "volume"]
 
 
-def test_sql_sees_a_view_per_table_and_symbols_as_text(config: Config) -> None:
+def test_sql_sees_a_view_per_table_and_symbols_as_text() -> None:
     answer = select(connect(), "SELECT symbol, count(*) AS n FROM shares.bars_5m GROUP BY 1 ORDER BY 1")
 
     assert answer.rows() == [("0700", 8), ("ACME", 8)]
 
 
-def test_first_market_needs_no_schema(config: Config) -> None:
+def test_first_market_needs_no_schema() -> None:
     assert select(connect(), "SELECT count(*) FROM bars_1d").item() == 8
 
 
-def test_percent_encoded_symbol_is_read_back(config: Config) -> None:
+def test_percent_encoded_symbol_is_read_back() -> None:
     assert select(connect(), "SELECT DISTINCT symbol FROM pairs.bars_1h").item() == "BTC/USD"
 
 
-def test_table_without_files_is_an_empty_view_with_its_columns(config: Config) -> None:
+def test_table_without_files_is_an_empty_view_with_its_columns() -> None:
     answer = select(connect(), "SELECT symbol, broken_rules FROM quarantined_bars_1m")
 
     assert answer.is_empty()
     assert answer.columns == ["symbol", "broken_rules"]
 
 
-def test_sql_times_are_utc_whatever_the_machine(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sql_times_are_utc_whatever_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "America/New_York")
 
     answer = select(connect(), "SELECT CAST(min(ts) AS VARCHAR) FROM bars_1m")
@@ -194,7 +194,7 @@ def test_anything_but_one_select_is_refused(config: Config, sql: str) -> None:
         select(connect(), sql.format(lake=config.lake))
 
 
-def test_files_outside_the_lake_cannot_be_read(config: Config, tmp_path: Path) -> None:
+def test_files_outside_the_lake_cannot_be_read(tmp_path: Path) -> None:
     import duckdb
 
     (tmp_path / "secret.csv").write_text("a\n1\n")

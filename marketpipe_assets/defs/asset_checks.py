@@ -190,7 +190,7 @@ def _coverage(evidence: Evidence) -> Verdict:
         least >= market.min_coverage,
         f"{covered_share(rows):.2%} of {rows['expected_minutes'].sum():,} regular minutes are there; "
         f"{holes.height:,} of {rows.height:,} symbol-days have holes",
-        {"least_covered_symbol": least, "holes": _table(holes)},
+        {"least_covered_share": least, "holes": _table(holes)},
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
+from marketpipe_assets.bars.rules import Rule
 from marketpipe_assets.bars.schema import MEANING, PRICES, TIMESTAMP, columns_of
 from marketpipe_assets.lake.merge import Written
 
@@ -32,14 +33,12 @@ def bars_metadata(
     }
 
 
-def broken_metadata(broken: Mapping[str, int]) -> Mapping[str, dg.MetadataValue]:
-    """Bars by rule they broke, most first; empty where all are clean."""
+def broken_metadata(broken: Mapping[str, int], rules: Mapping[str, Rule]) -> Mapping[str, dg.MetadataValue]:
+    """Bars by rule they broke, most first, with what follows from it."""
     most_first = sorted(broken.items(), key=lambda item: -item[1])
-    return {
-        "broken_rules": dg.MetadataValue.md(markdown(pl.DataFrame(most_first, schema=["rule", "bars"], orient="row")))
-        if most_first
-        else dg.MetadataValue.text("none")
-    }
+    rows = [(name, rules[name].severity.value, bars, rules[name].sentence) for name, bars in most_first]
+    table = pl.DataFrame(rows, schema=["rule", "severity", "bars", "what a good bar holds"], orient="row")
+    return {"broken_rules": dg.MetadataValue.md(markdown(table)) if rows else dg.MetadataValue.text("none")}
 
 
 def column_schema(table: str) -> Mapping[str, dg.MetadataValue]:

@@ -69,7 +69,7 @@ class Location:
                 instance=self.instance,
                 raise_on_error=False,
                 run_config=dict(run_config) if run_config else None,
-                **chosen,  # type: ignore[arg-type]  # one of two keyword arguments
+                **chosen,
             )
         )
 

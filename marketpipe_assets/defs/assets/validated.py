@@ -49,7 +49,7 @@ def validated_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> 
     )
     def validated(raw_bars: pl.DataFrame) -> Iterator[dg.Output[pl.DataFrame]]:
         split = split_by_rules(raw_bars, rule_set, market.sessions)
-        broken = broken_metadata(split.broken)
+        broken = broken_metadata(split.broken, rule_set.rules)
         yield dg.Output(split.valid, VALID, metadata=broken)
         yield dg.Output(split.quarantined, QUARANTINED, metadata=broken)
 
