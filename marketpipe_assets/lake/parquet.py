@@ -130,7 +130,7 @@ def _swept(temporary: Path, lake: Path) -> bool:
 def locked(path: Path, locks: Path) -> Iterator[None]:
     """Hold the lock of one file of the lake, against other processes and threads. A killed holder lets go of it."""
     locks.mkdir(parents=True, exist_ok=True)
-    with _lock(_flat(path), locks):
+    with _lock(_flat(path), locks).acquire(poll_interval=0.005):  # a write takes some 3 ms, the default waits 50
         yield
 
 

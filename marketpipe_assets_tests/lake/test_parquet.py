@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -242,7 +243,9 @@ def test_one_thread_at_a_time_holds_the_lock_of_a_file(lake: Path) -> None:
     def hold(_: int) -> bool:
         with locked(path, locks_of(lake)):
             alone = holding.acquire(blocking=False)
-            holding.release()
+            time.sleep(0.001)
+            if alone:
+                holding.release()
             return alone
 
     with ThreadPoolExecutor(8) as threads:
