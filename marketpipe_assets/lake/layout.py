@@ -65,5 +65,6 @@ def bar_file_of(lake: Path, path: Path) -> BarFile:
 
 
 def locks_of(lake: Path) -> Path:
-    """Where the lake's locks lie: beside it, never in it."""
-    return lake.with_name(f".{lake.name}.locks")
+    """Where the lake's locks lie: beside it, never in it, and the same by whichever link it is reached."""
+    placed = lake.resolve()
+    return placed.with_name(f".{placed.name}.locks")

@@ -256,6 +256,15 @@ def test_two_lakes_side_by_side_do_not_share_locks(tmp_path: Path) -> None:
     assert locks_of(tmp_path / "lake") != locks_of(tmp_path / "other")
 
 
+def test_a_lake_that_is_reached_by_a_link_has_the_same_locks(tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link"
+    link.symlink_to(tmp_path / "lake")
+
+    assert locks_of(link) == locks_of(tmp_path / "lake")
+
+
 def test_reading_while_a_file_is_replaced_gives_one_or_the_other(lake: Path) -> None:
     ones, twos = ([value] * 2000 for value in (1.0, 2.0))
     store(lake, bars_of("AAPL", TUESDAY, ones))
