@@ -1,7 +1,7 @@
 """`marketpipe bars`: bars of symbols as a table, CSV, JSON or Parquet."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 TABLE_ROWS = 100
-TABLE_COLUMNS = ("symbol", "ts", "session_date", "open", "high", "low", "close", "volume", "vwap", "session")
+TABLE_COLUMNS = ("symbol", "ts", "session_date", "open", "high", "low", "close", "volume", "session")
 SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
 
 Format = Literal["table", "csv", "json", "parquet"]
@@ -89,11 +89,20 @@ def _bounds(
         raise UserError("expected --start and --end, or --start-date and --end-date, was both")
     opened = iso_date(start_date, "--start-date")
     closed = iso_date(end_date, "--end-date")
-    first = str(opened) if opened is not None else start
-    last = str(closed + timedelta(days=1)) if closed is not None else end
+    first = str(opened) if opened is not None else _moment(start, "--start")
+    last = str(closed + timedelta(days=1)) if closed is not None else _moment(end, "--end")
     if first is not None and last is not None and len(first) == len(last) and last <= first:
         raise UserError(f"expected an end after {first}, was {end or end_date}")
     return first, last
+
+
+def _moment(text: str | None, option: str) -> str | None:
+    try:
+        if text is not None:
+            datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"{option}: expected a date or a time with its zone, was {text!r}") from None
+    return text
 
 
 def _resolved(config: Config, market: str | None, symbols: Sequence[str]) -> dict[str, list[str]]:

@@ -7,23 +7,28 @@ import typer
 
 from marketpipe_assets.cli.options import configuration
 from marketpipe_assets.cli.outcome import user_input
-from marketpipe_assets.config import Market
+from marketpipe_assets.config import Config, Market
 
 
 def check(
     path: Annotated[Path | None, typer.Argument(help="A marketpipe.yaml.", show_default="the one in use")] = None,
 ) -> None:
     """Load a configuration, make every provider, and count every market's partitions. Fetches nothing."""
-    from marketpipe_assets.providers import create
-
     config = configuration(path)
-    with user_input():
-        for name, block in config.providers.items():
-            create(name, block.type, block.options)
-        lines = [_line(market) for market in config.markets.values()]
+    lines = usable(config)
     typer.echo(f"{config.path or 'the packaged default'} can be used; lake {config.lake}")
     for line in lines:
         typer.echo(line)
+
+
+def usable(config: Config) -> list[str]:
+    """One line per market of what Dagster will make of it. Raises `UserError` where a provider or market cannot be."""
+    from marketpipe_assets.providers import create
+
+    with user_input():
+        for name, block in config.providers.items():
+            create(name, block.type, block.options)
+        return [_line(market) for market in config.markets.values()]
 
 
 def _line(market: Market) -> str:

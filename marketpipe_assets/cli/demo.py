@@ -36,10 +36,12 @@ def demo(config: ConfigOption = None) -> None:
         plans = [plan for part in parts for plan in ingest_plans(part.market, _missing(loaded, part))]
     failed = []
     if plans:
-        console().print(f"{counted(len(plans), 'run')} of {_symbol_days(parts)} through Dagster, into {loaded.lake}")
+        console().print(
+            f"{counted(len(plans), 'run')} of {_symbol_days(parts)} through Dagster, into {loaded.lake}", soft_wrap=True
+        )
         failed = run_each(loaded, plans)
     else:
-        console().print(f"{_symbol_days(parts)} are held already in {loaded.lake}; nothing was fetched")
+        console().print(f"{_symbol_days(parts)} are held already in {loaded.lake}; nothing was fetched", soft_wrap=True)
     _show(loaded, parts)
     if failed:
         raise typer.Exit(say("\n".join(map(str, failed)), 1))
@@ -89,13 +91,8 @@ def _show_query(config: Config, part: Part) -> None:
     )
     answer = select(connect(config), sql)
     numbers = answer.columns[1:]
-    rows = ((row[0], row[1], *map(_figure, row[2:])) for row in answer.iter_rows())
     console().print(f'\nmarketpipe query "\n{sql}"\n', soft_wrap=True)
-    console().print(table(answer.columns, rows, numbers))
-
-
-def _figure(value: float) -> str:
-    return f"{value:,.2f}".removesuffix(".00")
+    console().print(table(answer.columns, answer.iter_rows(), numbers))
 
 
 def _symbol_days(parts: Sequence[Part]) -> str:
@@ -116,7 +113,7 @@ def _show_next(config: Config, market: Market) -> None:
         rows.append((f"cp {_near(PACKAGED)} marketpipe.yaml", "your own configuration, to edit"))
     console().print("\nWhere to look next")
     for command, what in rows:
-        console().print(f"  {command:<52}{what}", soft_wrap=True)
+        console().print(f"  {command:<50}  {what}", soft_wrap=True)
 
 
 def _near(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """Tables and numbers as the terminal shows them."""
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import date
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDTH_WITHOUT_TERMINAL = 160
+SMALL = 0.001  # below it six decimals are too few
 
 
 def console(file: TextIO | None = None) -> "Console":
@@ -27,7 +29,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], numbers: Ite
     from rich.text import Text
 
     right = set(numbers)
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
     for header in headers:
         shown.add_column(header, justify="right" if header in right else "left", overflow="fold")
     for row in rows:
@@ -36,12 +38,19 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], numbers: Ite
 
 
 def cell(value: object) -> str:
-    """Whole numbers with thousands separators, lists as words, nothing for nothing."""
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, int):
-        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return f"{value:,}"
+    """Numbers with thousands separators and the digits that matter, lists as words, nothing for nothing."""
+    match value:
+        case None:
+            return ""
+        case list() | tuple():
+            return ", ".join(map(str, value))
+        case int() if not isinstance(value, bool):
+            return f"{value:,}"
+        case float():
+            plain = value == 0 or SMALL <= abs(value) < math.inf
+            return f"{value:,.6f}".rstrip("0").rstrip(".") if plain else f"{value:.6g}"
+        case _:
+            return str(value)
 
 
 def size(count: int) -> str:

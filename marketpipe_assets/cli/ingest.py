@@ -69,8 +69,7 @@ def finish(config: Config, market: Market, plans: Sequence[Plan], failed: Sequen
         held = overview(config.lake, market, [plan.selection for plan in plans])
     console().print(overview_table({market.name: held}))
     if failed:
-        say("\n".join(str(each) for each in failed), 1)
-        raise typer.Exit(say(f"{len(failed)} of {counted(len(plans), 'run')} failed", 1))
+        raise typer.Exit(say("\n".join(map(str, failed)), 1))
 
 
 def show_plan(market: Market, plans: Sequence[Plan]) -> None:

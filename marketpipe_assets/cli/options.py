@@ -60,8 +60,10 @@ def chosen_market(config: Config, name: str | None, symbols: Sequence[str]) -> M
     if not symbols:
         return next(iter(config.markets.values()))
     holding = [market for market in config.markets.values() if set(symbols) <= set(market.symbols)]
-    if len(holding) != 1:
-        found = ", ".join(market.name for market in holding) or "none"
+    if not holding:
+        raise UserError(f"expected symbols of one market of {', '.join(config.markets)}, was {', '.join(symbols)}")
+    if len(holding) > 1:
+        found = ", ".join(market.name for market in holding)
         raise UserError(f"expected one market with {', '.join(symbols)}, was {found}: name it with --market")
     return holding[0]
 

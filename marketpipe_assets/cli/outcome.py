@@ -11,6 +11,8 @@ from typer.exceptions import TyperException
 
 from marketpipe_assets.marked_yaml import ConfigError
 
+INTERRUPTED = 130  # what shells call it
+
 
 class UserError(Exception):
     """A command cannot begin as it was asked: exit code 2."""
@@ -30,7 +32,8 @@ class Commands(TyperGroup):
 
     def _exit_code(self, args: Sequence[str] | None, **kwargs: Any) -> int:
         try:
-            return super().main(args, standalone_mode=False, **kwargs) or 0
+            code: int = super().main(args, standalone_mode=False, **kwargs) or 0
+            return say("stopped", code) if code == INTERRUPTED else code
         except TyperException as error:
             return say(error.format_message(), error.exit_code)
         except (ConfigError, UserError) as error:

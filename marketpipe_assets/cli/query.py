@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 TABLE_ROWS = 50
+SECONDS = "%Y-%m-%d %H:%M:%S"
 
 
 def query(
@@ -55,17 +56,23 @@ def _answer(config: Config, sql: str) -> "pl.DataFrame":
         with connect(config) as connection, user_input():
             return select(connection, sql)
     except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.InvalidInputException) as error:
-        raise RunTimeError(one_line(str(error))) from error
+        raise RunTimeError(_reason(error)) from error
     except duckdb.Error as error:
-        raise UserError(one_line(str(error).split("\n\nLINE")[0])) from error
+        raise UserError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """DuckDB's words without the excerpt of the statement it adds."""
+    return one_line(str(error).split("\n\nLINE")[0])
 
 
 def print_frame(frame: "pl.DataFrame", file: TextIO | None = None) -> None:
-    """A frame as a table, times without their zone's offset."""
+    """A frame as a table, times in UTC and without seconds where all are whole minutes."""
     import polars as pl
 
     aware = {name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Datetime)}
     numbers = [name for name, dtype in frame.schema.items() if dtype.is_numeric()]
-    shown = frame.with_columns(pl.col(name).dt.strftime("%Y-%m-%d %H:%M:%S") for name in aware)
+    whole = all(frame[name].dt.truncate("1m").equals(frame[name]) for name in aware)
+    shown = frame.with_columns(pl.col(name).dt.strftime("%Y-%m-%d %H:%M" if whole else SECONDS) for name in aware)
     headers = {name: f"{name} (UTC)" if name in aware else name for name in frame.columns}
     console(file).print(table(list(headers.values()), shown.iter_rows(), numbers))

@@ -1,6 +1,7 @@
 """Plan runs over symbol-days, run them on the instance of the web UI, and show how far they are."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from datetime import date
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+from marketpipe_assets.cli.config_check import usable
 from marketpipe_assets.cli.display import console, counted, span
 from marketpipe_assets.cli.outcome import RunTimeError, UserError, one_line
 from marketpipe_assets.config import Config, Market, export_dagster_home
@@ -76,6 +78,7 @@ def _neighbours(ordered: Sequence[str], chosen: frozenset[str]) -> list[list[str
 
 def run_each(config: Config, plans: Sequence[Plan]) -> list[Failed]:
     """Run one after the other, and go on after one that failed."""
+    usable(config)  # a configuration that cannot be loaded is said in a line before Dagster says it in a page
     with _instance(config) as instance, _progress(len(plans)) as bar:
         return [failed for plan in plans if (failed := _run(instance, plan, bar)) is not None]
 
@@ -105,7 +108,13 @@ def _run(instance: "dg.DagsterInstance", plan: Plan, bar: "RunBar") -> Failed | 
     run = instance.get_run_by_id(run_id) if run_id else None
     succeeded = run is not None and run.is_success
     bar.end("done" if succeeded else "failed")
-    return None if succeeded else Failed(plan, run_id, one_line("; ".join(reasons) or "no step of it failed"))
+    return None if succeeded else Failed(plan, run_id, _reason(reasons))
+
+
+def _reason(reasons: Sequence[str]) -> str:
+    """What failed, with the names of exceptions but not those of their modules."""
+    named = (re.sub(r"^(?:\w+\.)+(?=\w+: )", "", reason) for reason in reasons)
+    return one_line("; ".join(named)) or "no step of it failed: its log in the web UI tells more"
 
 
 def _step_count(instance: "dg.DagsterInstance", run_id: str) -> int:

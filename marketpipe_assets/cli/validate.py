@@ -75,7 +75,8 @@ def validate(  # noqa: PLR0913, PLR0917  # one per option
         return
     with lake_access():
         verdict = _together([_judged(loaded.lake, chosen, part) for part in parts])
-    console().print(_rule_table(chosen, verdict))
+    if verdict.broken or verdict.quarantined:
+        console().print(_rule_table(chosen, verdict))
     symbol_days = sum(part.symbol_days for part in parts)
     console().print(f"{verdict.raw:,} raw bars of {counted(symbol_days, 'symbol-day')} judged")
     if verdict.lost or verdict.differing:
@@ -151,7 +152,8 @@ def _rule_table(market: Market, verdict: Verdict) -> object:
 
 def _symbols(verdict: Verdict, rule: str, most: int = 5) -> str:
     counts = Counter({symbol: count for (name, symbol), count in verdict.quarantined.items() if name == rule})
-    shown = ", ".join(f"{symbol} {count:,}" for symbol, count in counts.most_common(most))
+    most_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{symbol} {count:,}" for symbol, count in most_first[:most])
     return shown + (f" and {len(counts) - most} more" if len(counts) > most else "")
 
 

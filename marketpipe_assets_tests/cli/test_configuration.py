@@ -1,0 +1,63 @@
+from pathlib import Path
+
+from marketpipe_assets_tests.cli.command import CONFIGURATION, configured, marketpipe
+
+
+def test_check_prints_one_line_per_market(tmp_path: Path) -> None:
+    result = marketpipe("config", "check", configured(tmp_path))
+
+    assert result.exit_code == 0
+    assert [line.split(":")[0] for line in result.stdout.splitlines()[1:]] == ["shares", "coins"]
+    assert "3 symbols of shares, XNYS since 2024-01-02" in result.stdout
+
+
+def test_check_of_a_missing_file_is_a_user_error(tmp_path: Path) -> None:
+    result = marketpipe("config", "check", tmp_path / "nowhere.yaml")
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_every_problem_of_a_configuration_is_an_error_line(tmp_path: Path) -> None:
+    path = configured(
+        tmp_path, CONFIGURATION.replace("calendar: XNYS\n", "calendar: XNYZ\n").replace("24/7\n", "24/8\n")
+    )
+
+    result = marketpipe("config", "check", path)
+
+    assert result.exit_code == 2
+    assert [line[:7] for line in result.stderr.splitlines()] == ["error: ", "error: "]
+
+
+def test_check_makes_every_provider(tmp_path: Path) -> None:
+    path = configured(tmp_path, CONFIGURATION.replace("seed: 3}", "sead: 3}"))
+
+    result = marketpipe("config", "check", path)
+
+    assert result.exit_code == 2
+    assert "provider coins: sead" in result.stderr
+
+
+def test_a_newer_version_is_a_note(tmp_path: Path) -> None:
+    result = marketpipe("config", "check", configured(tmp_path, CONFIGURATION.replace("version: 1", "version: 2")))
+
+    assert result.exit_code == 0
+    assert result.stderr.startswith("note: ")
+
+
+def test_providers_name_the_blocks_that_use_them(tmp_path: Path) -> None:
+    result = marketpipe("providers", "--config", configured(tmp_path))
+
+    (synthetic,) = (line for line in result.stdout.splitlines() if line.startswith("synthetic"))
+    assert result.exit_code == 0
+    assert "marketpipe_assets.providers.synthetic:SyntheticProvider" in synthetic
+    assert "shares, coins" in synthetic
+
+
+def test_providers_are_listed_where_the_configuration_is_wrong(tmp_path: Path) -> None:
+    result = marketpipe("providers", "--config", configured(tmp_path, "config_version: 1\nlakes: x\n"))
+
+    assert result.exit_code == 2
+    assert "SyntheticProvider" in result.stdout
+    assert "error: " in result.stderr

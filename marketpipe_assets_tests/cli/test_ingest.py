@@ -1,0 +1,169 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from marketpipe_assets_tests.cli.command import CONFIGURATION, configured, marketpipe, process, rows
+
+DATES = ("--start", "2024-01-02", "--end", "2024-01-04")
+
+
+def test_a_dry_run_prints_the_runs_and_starts_none(tmp_path: Path) -> None:
+    result = marketpipe(
+        "ingest", "--config", configured(tmp_path), "--start", "2024-01-02", "--end", "2024-01-04", "--dry-run"
+    )
+
+    assert result.exit_code == 0
+    assert "2 runs of shares_ingest would start" in result.stdout
+    assert rows(result.stdout)["1"] == ["shares", "AAPL,", "BRK.B,", "MSFT", "1:", "2024-01-02", "3", "1,170"]
+    assert [path.name for path in tmp_path.iterdir()] == ["marketpipe.yaml"]
+
+
+def test_symbols_that_are_no_neighbours_are_runs_of_their_own(tmp_path: Path) -> None:
+    result = marketpipe("ingest", "-c", configured(tmp_path), "-s", "AAPL,MSFT", *DATES, "--dry-run")
+
+    assert [line.split()[:4] for line in result.stdout.splitlines()[2:4]] == [
+        ["1", "shares", "AAPL", "2:"],
+        ["2", "shares", "MSFT", "2:"],
+    ]
+
+
+def test_the_market_is_the_one_that_has_the_symbols(tmp_path: Path) -> None:
+    result = marketpipe("ingest", "-c", configured(tmp_path), "-s", "BTC-USD", *DATES, "--dry-run")
+
+    assert "coins_ingest" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--start", "2024-01-06", "--end", "2024-01-08"], "expected a range with sessions of shares (XNYS)"),
+        (["--start", "2024-01-05", "--end", "2024-01-05"], "expected an --end after 2024-01-05 (it is exclusive)"),
+        (["--start", "02.01.2024"], "--start: expected a date such as 2024-01-02, was '02.01.2024'"),
+        (["--end", "2999-01-01"], "was 2999-01-01: bars of the future do not exist"),
+        (["--symbols", "NOPE"], "expected symbols of one market of shares, coins, was NOPE"),
+        (["--market", "coins", "--symbols", "AAPL"], "expected symbols of coins (BTC-USD), was AAPL"),
+        (["--market", "bonds"], "expected a market of shares, coins, was 'bonds'"),
+    ],
+)
+def test_a_wrong_selection_is_one_line_and_exit_code_2(tmp_path: Path, args: list[str], said: str) -> None:
+    result = marketpipe("ingest", "--config", configured(tmp_path), *args, "--dry-run")
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_what_came_in_is_printed_and_each_run_has_a_line(tmp_path: Path) -> None:
+    configured(tmp_path)
+
+    run = process(tmp_path, "ingest", "--symbols", "AAPL", "--symbols", "BRK.B", *DATES)
+
+    table = rows(run.stdout)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.splitlines()[0].startswith("run 1 of 1: done in ")
+    assert (table["raw_bars_1m"], table["quarantined_bars_1m"], table["bars_1d"]) == (["1,560"], ["4"], ["4"])
+    assert "4 of 4" in run.stdout
+
+
+def test_runs_are_in_the_instance_of_the_web_ui(filled: Path) -> None:
+    script = (
+        "import dagster as dg\n"
+        "for run in dg.DagsterInstance.get().get_runs():\n"
+        "    print(run.job_name, run.status.value, run.job_code_origin is not None)"
+    )
+    home = str(filled.parent / ".dagster")
+
+    run = subprocess.run(
+        [sys.executable, "-c", script], env={"DAGSTER_HOME": home}, capture_output=True, text=True, check=True
+    )
+
+    assert sorted(run.stdout.splitlines()) == ["coins_ingest SUCCESS True", *["shares_ingest SUCCESS True"] * 2]
+
+
+def test_a_failed_run_is_one_line_with_its_reason_and_the_others_go_on(own: Path) -> None:
+    own.write_text(CONFIGURATION.replace("faults: {negative_volume: 1}", "faults: {missing_minutes: 1}"))
+
+    run = process(own.parent, "ingest", *DATES[:2], "--end", "2024-01-05", "--config", own.name)
+
+    errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert run.returncode == 1
+    assert len(errors) == 2
+    assert "not_shrunk" in errors[0]
+    assert "run 3 of 3: done" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_allow_shrink_stores_the_thinner_answer(own: Path) -> None:
+    own.write_text(CONFIGURATION.replace("faults: {negative_volume: 1}", "faults: {missing_minutes: 1}"))
+
+    run = process(own.parent, "ingest", "--symbols", "AAPL", *DATES, "--allow-shrink")
+
+    assert run.returncode == 0, run.stderr
+    assert int(rows(run.stdout)["raw_bars_1m"][0]) < 780
+
+
+def test_a_configuration_elsewhere_is_the_one_the_runs_read(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    path = configured(elsewhere)
+
+    run = process(
+        tmp_path, "ingest", "--config", path, "--market", "coins", "--start", "2024-01-02", "--end", "2024-01-03"
+    )
+
+    assert run.returncode == 0, run.stderr
+    assert (elsewhere / "lake" / "coins" / "bars_1h").is_dir()
+    assert not (tmp_path / "lake").exists()
+
+
+def test_a_provider_that_cannot_be_made_stops_before_any_run(tmp_path: Path) -> None:
+    configured(tmp_path, CONFIGURATION.replace("seed: 3}", "sead: 3}"))
+
+    run = process(tmp_path, "ingest", *DATES)
+
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: provider coins: sead")
+    assert run.stderr.count("\n") == 1
+
+
+def test_aggregate_rebuilds_what_follows_from_raw_bars(own: Path) -> None:
+    built = own.parent / "lake" / "shares" / "bars_1d" / "symbol=AAPL" / "2024.parquet"
+    built.unlink()
+
+    run = process(own.parent, "aggregate", "--symbol", "AAPL", "--all")
+
+    assert run.returncode == 0, run.stderr
+    assert built.exists()
+    assert rows(run.stdout)["bars_1d"] == ["2"]
+
+
+def test_aggregate_takes_the_last_stored_sessions(own: Path) -> None:
+    run = process(own.parent, "aggregate", "--days", "1")
+
+    assert run.returncode == 0, run.stderr
+    assert "2024-01-03" in run.stderr
+    assert "2024-01-02" not in run.stderr
+
+
+def test_the_demo_fills_a_month_once(tmp_path: Path) -> None:
+    configured(
+        tmp_path,
+        CONFIGURATION.replace("[AAPL, BRK.B, MSFT]", "[AAPL]")
+        .replace("2024-01-02", "2024-01-16")
+        .replace("run: 4", "run: 99"),
+    )
+
+    first = process(tmp_path, "demo")
+    stored = json.loads(process(tmp_path, "status", "--json").stdout)["markets"]
+    second = process(tmp_path, "demo")
+
+    table = first.stdout[first.stdout.index("symbols ") :]
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert stored["shares"]["symbol_days"]["held"] == 12
+    assert "nothing was fetched" in second.stdout
+    assert "run 1" not in second.stderr
+    assert second.stdout[second.stdout.index("symbols ") :] == table

@@ -1,0 +1,283 @@
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from marketpipe_assets_tests.cli.command import CONFIGURATION, configured, marketpipe, rows
+
+
+def test_status_tells_what_each_table_holds(filled: Path) -> None:
+    result = marketpipe("status", "--config", filled)
+
+    assert result.exit_code == 0
+    assert "shares: 6 of " in result.stdout
+    assert "coins: 1 of " in result.stdout
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["shares", "bars_1d", "3", "2024-01-02", "2024-01-03", "6", "3"] in [words[:7] for words in lines]
+
+
+def test_status_as_json(filled: Path) -> None:
+    found = json.loads(marketpipe("status", "--json", "--config", filled).stdout)
+
+    assert found["lake"] == str(filled.parent / "lake")
+    assert found["markets"]["shares"]["symbol_days"]["held"] == 6
+    assert found["markets"]["coins"]["tables"]["bars_1h"]["bars"] == 24
+
+
+def test_status_of_an_empty_lake_says_how_to_fill_it(tmp_path: Path) -> None:
+    result = marketpipe("status", "--config", configured(tmp_path))
+
+    assert result.exit_code == 0
+    assert "the lake is empty" in result.stdout
+
+
+def test_validate_counts_by_rule(filled: Path) -> None:
+    result = marketpipe("validate", "--config", filled)
+
+    assert result.exit_code == 0
+    assert rows(result.stdout)["negative_volume"] == ["ERROR", "6", "6", "AAPL", "2,", "BRK.B", "2,", "MSFT", "2"]
+    assert "2,340 raw bars of 6 symbol-days judged" in result.stdout
+
+
+def test_validate_fails_where_the_rules_have_changed(own: Path) -> None:
+    own.write_text(
+        CONFIGURATION.replace(
+            "    timeframes: [1h, 1d]",
+            "    rules: {price_range: {severity: ERROR, limit: 1}}\n    timeframes: [1h, 1d]",
+        )
+    )
+
+    result = marketpipe("validate", "--symbol", "AAPL", "--days", "1", "--config", own)
+
+    assert result.exit_code == 1
+    assert "stored bars of 1 symbol-day (2024-01-03|AAPL) are not what the rules make of the raw ones" in result.stderr
+
+
+def test_validate_fails_where_bars_do_not_add_up(own: Path) -> None:
+    (own.parent / "lake" / "shares" / "quarantined_bars_1m" / "symbol=MSFT" / "2024-01.parquet").unlink()
+
+    result = marketpipe("validate", "--config", own)
+
+    assert result.exit_code == 1
+    assert "bars of 2 symbol-days (2024-01-02|MSFT, 2024-01-03|MSFT) do not add up" in result.stderr
+
+
+def test_validate_shows_the_quarantined_bars_of_a_symbol(filled: Path) -> None:
+    result = marketpipe("validate", "--show", "AAPL", "--config", filled)
+
+    assert result.exit_code == 0
+    assert result.stdout.count("negative_volume") == 2
+    assert "2 of 2 quarantined bars" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["validate", "aggregate"])
+def test_without_stored_bars_there_is_nothing_to_judge(tmp_path: Path, command: str) -> None:
+    result = marketpipe(command, "--config", configured(tmp_path))
+
+    assert result.exit_code == 2
+    assert result.stderr == "error: expected stored bars of shares, was none: marketpipe ingest fetches them\n"
+
+
+@pytest.mark.parametrize("args", [["--days", "1", "--all"], ["--all", "--start", "2024-01-02"]])
+def test_contradicting_selections_are_refused(filled: Path, args: list[str]) -> None:
+    result = marketpipe("validate", *args, "--config", filled)
+
+    assert result.exit_code == 2
+    assert result.stderr == "error: expected one of --days, --all, or --start and --end, was several\n"
+
+
+def test_verify_finds_no_fault_in_what_was_written(filled: Path) -> None:
+    result = marketpipe("lake", "verify", "--config", filled)
+
+    assert result.exit_code == 0
+    assert "18 files verified" in result.stdout
+
+
+def test_verify_names_a_file_with_a_flipped_bit(own: Path) -> None:
+    path = own.parent / "lake" / "shares" / "bars_1h" / "symbol=AAPL" / "2024.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+    result = marketpipe("lake", "verify", "--config", own)
+
+    assert result.exit_code == 1
+    assert str(path) in result.stderr
+    assert "error: 1 of 18 files damaged" in result.stderr
+
+
+def test_verify_names_a_file_in_the_place_of_another(own: Path) -> None:
+    folder = own.parent / "lake" / "shares" / "bars_1d"
+    (folder / "symbol=AAPL" / "2024.parquet").replace(folder / "symbol=MSFT" / "2024.parquet")
+
+    result = marketpipe("lake", "verify", "--market", "shares", "--config", own)
+
+    assert result.exit_code == 1
+    assert "symbol=MSFT" in result.stderr
+
+
+def test_verify_names_files_that_are_not_the_lakes(own: Path) -> None:
+    foreign = own.parent / "lake" / "notes.txt"
+    foreign.write_text("x")
+
+    result = marketpipe("lake", "verify", "--config", own)
+
+    assert result.exit_code == 0
+    assert result.stderr == f"note: {foreign} is no file of the lake\n"
+
+
+def test_verify_removes_what_a_killed_write_began_when_asked(own: Path) -> None:
+    begun = own.parent / "lake" / ".writing" / "shares+bars_1d+symbol=AAPL+2024.parquet.writing"
+    begun.parent.mkdir(exist_ok=True)
+    begun.write_bytes(b"PAR1")
+
+    told = marketpipe("lake", "verify", "--config", own)
+    still_there = begun.exists()
+    swept = marketpipe("lake", "verify", "--sweep", "--config", own)
+
+    assert (told.exit_code, still_there) == (0, True)
+    assert "--sweep removes it" in told.stderr
+    assert (swept.exit_code, begun.exists()) == (0, False)
+
+
+def test_verify_without_a_lake_is_a_user_error(tmp_path: Path) -> None:
+    assert marketpipe("lake", "verify", "--config", configured(tmp_path)).exit_code == 2
+
+
+def test_a_damaged_file_is_a_failure_of_the_commands_that_read_it(own: Path) -> None:
+    path = own.parent / "lake" / "shares" / "bars_1d" / "symbol=AAPL" / "2024.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+
+    bars = marketpipe("bars", "AAPL", "--config", own)
+    status = marketpipe("status", "--config", own)
+
+    assert (bars.exit_code, bars.stderr.count("\n")) == (1, 1)
+    assert str(path) in bars.stderr
+    assert status.exit_code == 0
+    assert "is left out" in status.stderr
+
+
+def test_query_answers_one_select(filled: Path) -> None:
+    sql = "SELECT symbol, count(*) AS days FROM shares.bars_1d GROUP BY symbol ORDER BY symbol"
+
+    assert marketpipe("query", sql, "--csv", "--config", filled).stdout == "symbol,days\nAAPL,2\nBRK.B,2\nMSFT,2\n"
+    assert json.loads(marketpipe("query", sql, "--json", "--limit", "1", "--config", filled).stdout) == {
+        "count": 1,
+        "results": [{"symbol": "AAPL", "days": 2}],
+    }
+    assert rows(marketpipe("query", sql, "--config", filled).stdout)["MSFT"] == ["2"]
+
+
+def test_query_prints_times_with_their_zone(filled: Path) -> None:
+    sql = "SELECT ts FROM bars_1d ORDER BY ts LIMIT 1"
+
+    assert marketpipe("query", sql, "--csv", "--config", filled).stdout == "ts\n2024-01-02T05:00:00+00:00\n"
+
+
+def test_a_table_says_how_many_rows_it_leaves_out(filled: Path) -> None:
+    result = marketpipe("query", "SELECT ts FROM bars_1m", "--config", filled)
+
+    assert result.stderr == "note: 50 of 2,334 rows printed; --limit prints more\n"
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("DROP VIEW bars_1d", "expected exactly one SELECT, was DROP"),
+        ("SELECT 1; SELECT 2", "expected exactly one SELECT, was SELECT, SELECT"),
+        ("SELEC", "Parser Error"),
+        ("SELECT nothing FROM bars_1d", "Binder Error"),
+        ("SELECT * FROM read_csv('/etc/hostname')", "Permission Error"),
+    ],
+)
+def test_what_is_no_select_over_the_lake_is_one_line_and_exit_code_2(filled: Path, sql: str, said: str) -> None:
+    result = marketpipe("query", sql, "--config", filled)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_bars_are_a_table_with_the_newest_first(filled: Path) -> None:
+    result = marketpipe("bars", "AAPL", "--config", filled)
+
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 0
+    assert [line.split()[3] for line in lines[2:]] == ["2024-01-03", "2024-01-02"]
+    assert max(map(len, lines)) <= 100
+
+
+def test_bars_as_csv_are_all_in_order_of_time(filled: Path) -> None:
+    result = marketpipe("bars", "BRK.B", "AAPL", "-t", "1h", "--format", "csv", "--config", filled)
+
+    frame = pl.read_csv(result.stdout.encode(), try_parse_dates=True)
+    assert frame["symbol"].unique(maintain_order=True).to_list() == ["BRK.B", "AAPL"]
+    assert frame.height == 28
+    assert frame.filter(pl.col("symbol") == "AAPL")["ts"].is_sorted()
+
+
+def test_the_older_end_date_is_inclusive(filled: Path) -> None:
+    result = marketpipe("bars", "AAPL", "-sd", "2024-01-02", "-ed", "2024-01-02", "-f", "json", "--config", filled)
+
+    found = json.loads(result.stdout)
+    assert (found["count"], found["results"][0]["session_date"]) == (1, "2024-01-02")
+
+
+def test_the_end_is_exclusive(filled: Path) -> None:
+    result = marketpipe("bars", "AAPL", "--end", "2024-01-03", "-f", "json", "--config", filled)
+
+    assert json.loads(result.stdout)["count"] == 1
+
+
+def test_bars_of_several_markets_are_one_answer(filled: Path) -> None:
+    result = marketpipe("bars", "AAPL", "BTC-USD", "-t", "1h", "-f", "json", "--config", filled)
+
+    assert json.loads(result.stdout)["count"] == 14 + 24
+
+
+def test_bars_are_written_to_a_file_of_the_format_its_name_says(filled: Path, tmp_path: Path) -> None:
+    output = tmp_path / "bars.parquet"
+
+    result = marketpipe("bars", "AAPL", "-t", "1m", "--output", output, "--config", filled)
+
+    assert result.exit_code == 0
+    assert pl.read_parquet(output).height == 778
+    assert [path.name for path in tmp_path.iterdir()] == ["bars.parquet"]
+
+
+def test_unknown_symbols_are_named_and_the_others_are_printed(filled: Path) -> None:
+    result = marketpipe("bars", "AAPL", "NOPE", "--config", filled)
+
+    assert result.exit_code == 0
+    assert result.stderr == "note: no market has NOPE\n"
+
+
+def test_symbols_that_are_all_unknown_are_a_failure(filled: Path) -> None:
+    result = marketpipe("bars", "NOPE", "--config", filled)
+
+    assert result.exit_code == 1
+    assert "error: expected symbols of shares, coins, was NOPE" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--timeframe", "7m"], "expected a timeframe of 1m, 1h, 1d, 1w, 1M, was '7m'"),
+        (["--start", "soon"], "--start: expected a date or a time with its zone, was 'soon'"),
+        (["--start", "2024-01-02T10:00:00"], "expected a date or a time with its zone, was 2024-01-02T10:00:00"),
+        (["--start", "2024-01-03", "--end", "2024-01-02"], "expected an end after 2024-01-03, was 2024-01-02"),
+        (["--end", "2024-01-03", "-ed", "2024-01-03"], "expected --start and --end, or --start-date and --end-date"),
+        (["--format", "parquet"], "expected --output with --format parquet: it is not text"),
+        (["--output", "nowhere/bars.csv"], "--output: expected a file in a folder that exists"),
+        (["--format", "xml"], "Invalid value for '--format'"),
+        (["--market", "bonds"], "expected a market of shares, coins, was 'bonds'"),
+    ],
+)
+def test_a_wrong_question_for_bars_is_one_line_and_exit_code_2(filled: Path, args: list[str], said: str) -> None:
+    result = marketpipe("bars", "AAPL", *args, "--config", filled)
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
