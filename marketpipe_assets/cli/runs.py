@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from marketpipe_assets.defs.launch import Progress
     from marketpipe_assets.defs.partitions import Selection
 
+INTERRUPTED = "DagsterExecutionInterruptedError"
+
 QUIET: Mapping[str, object] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Run configuration that keeps events out of the terminal. They are in the instance, and failures come with reasons."""
 
@@ -108,6 +110,8 @@ def _run(instance: "dg.DagsterInstance", plan: Plan, bar: "RunBar") -> Failed | 
     run = instance.get_run_by_id(run_id) if run_id else None
     succeeded = run is not None and run.is_success
     bar.end("done" if succeeded else "failed")
+    if any(INTERRUPTED in reason for reason in reasons):
+        raise KeyboardInterrupt  # Dagster ends the run and goes on; who pressed Ctrl-C meant all of them
     return None if succeeded else Failed(plan, run_id, _reason(reasons))
 
 

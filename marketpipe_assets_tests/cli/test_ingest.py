@@ -1,6 +1,8 @@
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,25 @@ def test_a_provider_that_cannot_be_made_stops_before_any_run(tmp_path: Path) -> 
     assert run.returncode == 2
     assert run.stderr.startswith("error: provider coins: sead")
     assert run.stderr.count("\n") == 1
+
+
+def test_an_interrupt_ends_the_run_and_starts_no_other(tmp_path: Path) -> None:
+    configured(tmp_path, CONFIGURATION.replace("run: 4", "run: 24"))
+    script = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
+        "from marketpipe_assets.cli.app import app\n"
+        "app(['ingest', '--start', '2024-01-02', '--end', '2024-01-26'])"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as command:
+        while command.poll() is None and not list(tmp_path.glob("lake/shares/raw_bars_1m/*/*.parquet")):
+            time.sleep(0.05)
+        command.send_signal(signal.SIGINT)
+        said = command.communicate(timeout=120)[1]
+
+    assert command.returncode == 130
+    assert said.splitlines()[-1] == "error: stopped"
+    assert "run 2" not in said
 
 
 def test_aggregate_rebuilds_what_follows_from_raw_bars(own: Path) -> None:
