@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 PROVIDERS: Mapping[str, str] = {
     "synthetic": "marketpipe_assets.providers.synthetic:SyntheticProvider",
     "files": "marketpipe_assets.providers.files:FilesProvider",
+    "alpaca": "marketpipe_assets.providers.alpaca:AlpacaProvider",
 }
 """Name → `module:class`. Listing the names imports no provider, and so no Dagster."""
 
@@ -46,11 +48,21 @@ def provider_class(kind: str) -> "type[BarProvider]":
     return found
 
 
-def create(name: str, kind: str, options: Mapping[str, object]) -> "BarProvider":
-    """The provider of one block of the configuration: its name, its type and its settings.
+def secret_names(kind: str) -> tuple[str, ...]:
+    """The environment variables a provider of this name reads its secrets from; none for an unknown name."""
+    try:
+        return provider_class(kind).capabilities.secrets
+    except ValueError:
+        return ()
 
-    Settings may be text as YAML has it; the class's field types convert them. Raises `ValueError` that names the
-    block, the option, what was expected and what it was.
+
+def create(
+    name: str, kind: str, options: Mapping[str, object], secrets: Mapping[str, str] = MappingProxyType({})
+) -> "BarProvider":
+    """The provider of one block of the configuration: its name, its type, its settings, and its secrets by variable.
+
+    A secret that is missing is told when it is needed. Settings may be text as YAML has it; the class's field types
+    convert them. Raises `ValueError` that names the block, the option, what was expected and what it was.
     """
     try:
         provider = provider_class(kind)
@@ -66,9 +78,11 @@ def create(name: str, kind: str, options: Mapping[str, object]) -> "BarProvider"
         raise ValueError(f"provider {name}: expected {', '.join(missing)}, was missing")
     named = {"name": name} if "name" in provider.model_fields else {}
     try:
-        return provider(**named, **options)
+        created = provider(**named, **options)
     except ValidationError as error:
         raise ValueError("; ".join(f"provider {name}: {fault}" for fault in _faults(error))) from error
+    created.give_secrets(secrets)
+    return created
 
 
 def _ours(place: str) -> object:

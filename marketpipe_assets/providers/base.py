@@ -1,27 +1,122 @@
 """What a provider is: the one method each vendor answers, and what can go wrong. No vendor's details."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any, ClassVar, NamedTuple, Self
 
 import polars as pl
 from dagster import ConfigurableResource
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 
 class ProviderError(Exception):
     """A provider could not answer. Nothing of the answer may be stored.
 
     ProviderError
-    └── BadFile     a local file is truncated, empty, mislabelled, or not what its format says
+    ├── Transient       timeout, 5xx, 408, 499, a broken connection: the same request may work later
+    ├── RateLimited     the vendor's quota is used up
+    ├── AuthFailed      no key, or a wrong one; names the variables it is read from
+    ├── NotEntitled     the key is good and the plan does not cover the request
+    ├── BadRequest      the vendor refuses what was asked
+    ├── NotFound        the vendor does not know the symbol or the path
+    ├── OutOfRange      the vendor has no data for the time asked for, or not yet
+    ├── Malformed       an answer that is not what the vendor's interface says
+    └── BadFile         a local file is truncated, empty, mislabelled, or not what its format says
+
+    `retry_at` is when asking again can work, where that is known. Only the first two are retried, and only until the
+    provider's deadline: one that is raised was retried already, and the others fail again however often one asks.
     """
+
+    def __init__(self, message: str, retry_at: datetime | None = None) -> None:
+        super().__init__(message)
+        self.retry_at = retry_at
+
+
+class Transient(ProviderError):
+    """The same request may work later."""
+
+
+class RateLimited(ProviderError):
+    """The vendor's quota is used up until `retry_at`."""
+
+
+class AuthFailed(ProviderError):
+    """The vendor does not accept who asks; the message names the variables that hold the secrets."""
+
+
+class NotEntitled(ProviderError):
+    """The plan of this key does not cover the request."""
+
+
+class BadRequest(ProviderError):
+    """The vendor refuses what was asked."""
+
+
+class NotFound(ProviderError):
+    """The vendor does not know what was asked for."""
+
+
+class OutOfRange(ProviderError):
+    """The vendor has no data for the time asked for; what it has ends at `available_end`, where it says so."""
+
+    def __init__(self, message: str, retry_at: datetime | None = None, available_end: datetime | None = None) -> None:
+        super().__init__(message, retry_at)
+        self.available_end = available_end
+
+
+class Malformed(ProviderError):
+    """An answer that is not what the vendor's interface says."""
 
 
 class BadFile(ProviderError):
     """A local vendor file that cannot be trusted; the message names it and what was expected."""
 
 
+class Rate(NamedTuple):
+    """At most so many requests in any window of so many seconds."""
+
+    requests: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.requests:,} per {self.seconds:g} s"
+
+
+class Capabilities(BaseModel):
+    """What a provider can do, in words and numbers for people who choose one. `marketpipe providers` prints it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    asset_classes: tuple[str, ...] = ()
+    feeds: tuple[str, ...] = ()
+    history: str = ""
+    """How far minutes go back."""
+    times: str = ""
+    """How the vendor says the time of a bar and the end of a range, and what a minute without a trade is."""
+    page_size: int | None = None
+    """Most bars in one answer; None: no limit."""
+    symbols_per_request: int | None = None
+    """None: no limit."""
+    rates: tuple[Rate, ...] = ()
+    """The quota of the smallest plan, all of which hold at once; none: local."""
+    quota_per: str = "key"
+    """Whom the vendor counts: key or address."""
+    concurrency: int = 1
+    """Requests at one moment."""
+    secrets: tuple[str, ...] = ()
+    """Environment variables its secrets are read from."""
+    keyless: bool = True
+    """Whether something is answered without secrets."""
+    paid_plan: str = "no"
+    """Whether minutes need a paid plan: no, yes, or for what."""
+
+
 class BarProvider(ConfigurableResource, ABC):  # type: ignore[type-arg]  # ConfigurableResource is generic only in name
     """A source of 1-minute bars. Settings are fields; one instance serves one run."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    _secrets: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     @abstractmethod
     def minute_bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
@@ -35,3 +130,13 @@ class BarProvider(ConfigurableResource, ABC):  # type: ignore[type-arg]  # Confi
 
         Raises `ProviderError` where the vendor could not answer in full.
         """
+
+    def give_secrets(self, secrets: Mapping[str, str]) -> None:
+        """Keep the values of `capabilities.secrets`. They are no settings, so that Dagster never shows them."""
+        self._secrets = dict(secrets)
+
+    def _with_updated_values(self, values: Mapping[str, Any] | None) -> Self:
+        # Dagster runs a copy made of the settings alone; without this the copy has no secrets.
+        copy: Self = super()._with_updated_values(values)  # type: ignore[assignment]  # a copy is of the same class
+        copy.give_secrets(self._secrets)
+        return copy

@@ -1,0 +1,130 @@
+"""A budget of requests that all processes of one machine share.
+
+pyrate-limiter's SQLite bucket stamps a request when it is granted, so that a vendor that hears two of them with
+different delays counts more than the rate in a window; it has no pause that other processes see.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+
+from marketpipe_assets.providers.base import ProviderError, Rate, RateLimited
+
+SHARED_FILE = Path("~/.cache/marketpipe/quota.sqlite")
+"""The same for every process of a user, whatever its working folder."""
+
+LOST = 300.0
+"""Seconds after which a request that was never heard of again, because its process died, no longer counts as open."""
+
+POLL = 0.25
+"""Longest sleep in seconds: others finish, or pause the bucket, while one waits."""
+
+TABLES = """
+create table if not exists requests (bucket text, granted real not null, answered real, weight integer not null);
+create index if not exists requests_of_bucket on requests (bucket, answered);
+create table if not exists pauses (bucket text primary key, until real not null);
+"""
+
+
+class Bucket:
+    """Requests of one credential at one vendor: never more than each rate over any window, as the vendor counts.
+
+    A vendor hears a request at some instant between its grant and its answer. A grant is given only while fewer than
+    `rate.requests` others were answered within the last `rate.seconds` or are still open, so no window that ends with
+    this request, whenever it is heard, can hold more.
+    """
+
+    def __init__(self, file: Path, name: str, rates: Sequence[Rate]) -> None:
+        self._name = name
+        self._rates = rates
+        self._lock = Lock()
+        self._database = _opened(file.expanduser())
+
+    @contextmanager
+    def request(self, weight: int, deadline: float) -> Iterator[None]:
+        """A place in the quota, waited for, for as long as a request is open.
+
+        Raises `RateLimited` where the place comes after the deadline, an instant of `time.time`.
+        """
+        row = self._granted(weight, deadline)
+        try:
+            yield
+        finally:
+            with self._transaction() as database:
+                database.execute("update requests set answered = ? where rowid = ?", (time.time(), row))
+
+    def pause(self, until: float) -> None:
+        """No request of any process before this instant of `time.time`."""
+        with self._transaction() as database:
+            database.execute(
+                "insert into pauses values (?, ?)"
+                " on conflict (bucket) do update set until = max(until, excluded.until)",
+                (self._name, until),
+            )
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    def _granted(self, weight: int, deadline: float) -> int:
+        while True:
+            with self._transaction() as database:
+                now = time.time()
+                free_at = self._free_at(database, weight, now)
+                if free_at <= now:
+                    values = (self._name, now, weight)
+                    inserted = database.execute("insert into requests values (?, ?, null, ?)", values)
+                    return inserted.lastrowid or 0
+            if free_at > deadline:
+                retry_at = datetime.fromtimestamp(free_at, UTC)
+                raise RateLimited(f"expected a place in the quota in time, the next is at {retry_at}", retry_at)
+            time.sleep(min(max(free_at - now, 0.001), POLL))
+
+    def _free_at(self, database: sqlite3.Connection, weight: int, now: float) -> float:
+        longest = max((rate.seconds for rate in self._rates), default=0)
+        # What lies in the future was written before the clock was set back.
+        database.execute(
+            "delete from requests where bucket = ?1 and (answered < ?2 - ?3 or granted > ?2 + 1"
+            " or (answered is null and granted < ?2 - ?4))",
+            (self._name, now, longest, LOST),
+        )
+        paused = database.execute("select until from pauses where bucket = ?", (self._name,)).fetchone()
+        return max([paused[0] if paused else 0, *(self._place(database, rate, weight, now) for rate in self._rates)])
+
+    def _place(self, database: sqlite3.Connection, rate: Rate, weight: int, now: float) -> float:
+        counted = "from requests where bucket = ? and coalesce(answered, ?) >= ?"
+        values = (self._name, now, now - rate.seconds)
+        (used,) = database.execute(f"select coalesce(sum(weight), 0) {counted}", values).fetchone()
+        excess = used + min(weight, rate.requests) - rate.requests
+        if excess <= 0:
+            return 0.0
+        leaving = database.execute(f"select coalesce(answered, ?), weight {counted} order by 1", (now, *values))
+        for answered, each in leaving:
+            excess -= each
+            if excess <= 0:
+                return float(answered) + rate.seconds + 1e-6
+        return now + rate.seconds
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._database.execute("begin immediate")
+            with self._database:
+                yield self._database
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        database = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
+        database.executescript(f"pragma journal_mode = persist; pragma synchronous = off; {TABLES}")
+    except (OSError, sqlite3.Error) as error:
+        raise ProviderError(
+            f"expected quota_file to be a file that can be written, was {file}: {error}; all processes of one machine "
+            "count their requests in it"
+        ) from error
+    return database
