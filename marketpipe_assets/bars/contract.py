@@ -44,7 +44,7 @@ def breaches(bars: pl.DataFrame) -> list[str]:
     """What of the contract these bars break, one line each, with the column; empty where they hold it."""
     try:
         with config_context(validation_depth=ValidationDepth.SCHEMA_AND_DATA):
-            BARS_1M.validate(bars.lazy(), lazy=True)
+            BARS_1M.validate(bars, lazy=True)
     except pa.errors.SchemaErrors as error:
         return sorted({_breach(**each) for each in error.failure_cases.iter_rows(named=True)})
     return []
