@@ -165,6 +165,8 @@ class Project(NamedTuple):
         (folder / "home").mkdir(parents=True)
         (folder / "marketpipe.yaml").write_text(CONFIGURATION)
         (folder / "home" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+        with dg.DagsterInstance.from_config(str(folder / "home")):
+            pass  # Dagster's SQLite files: two processes that make them at once fail, and may spoil them for good
         return cls(folder)
 
     @property
