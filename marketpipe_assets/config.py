@@ -329,9 +329,11 @@ def dagster_home(config: Config) -> Path:
 
 
 def export_dagster_home(config: Config) -> Path:
-    """`dagster_home`, also set in this process's environment, where Dagster looks for it."""
+    """`dagster_home`, also set in this process's environment, where Dagster and its code location look for both."""
     home = dagster_home(config)
     os.environ["DAGSTER_HOME"] = str(home)
+    if config.path is not None:
+        os.environ["MARKETPIPE_CONFIG"] = str(config.path)
     return home
 
 

@@ -174,10 +174,17 @@ def _instants(start: date | None, end: date | None) -> list[pl.Expr]:
 
 def _moment(moment: Moment) -> date | None:
     if isinstance(moment, str):
-        moment = date.fromisoformat(moment) if len(moment) == 10 else datetime.fromisoformat(moment)
+        moment = _parsed(moment)
     if isinstance(moment, datetime) and moment.tzinfo is None:
         raise ValueError(f"expected a date or a time with its zone, was {moment.isoformat()}")
     return moment
+
+
+def _parsed(moment: str) -> date:
+    try:
+        return date.fromisoformat(moment) if len(moment) <= len("2024-01-02") else datetime.fromisoformat(moment)
+    except ValueError:
+        raise ValueError(f"expected a date or a time such as 2024-01-02, was {moment!r}") from None
 
 
 def _calendar_bars(days: pl.DataFrame, step: str) -> pl.DataFrame:

@@ -6,7 +6,6 @@ verdict, with which it exits.
 """
 
 import logging
-import os
 import subprocess
 import sys
 import tempfile
@@ -111,7 +110,6 @@ def main(folder: Path) -> int:
     work = Path(tempfile.mkdtemp(prefix="realdata-"))
     written = work / "marketpipe.yaml"
     written.write_text(CONFIGURATION.format(root=folder / "input" / "lean" / "Data"))
-    os.environ["MARKETPIPE_CONFIG"] = str(written)  # the code location reads it too
     config = load_config(written)
     export_dagster_home(config)
     logging.getLogger("dagster").setLevel(logging.ERROR)

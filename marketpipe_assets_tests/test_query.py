@@ -94,6 +94,11 @@ def test_naive_time_is_refused() -> None:
         load_bars("ACME", "1m", datetime(2024, 1, 4, 10))  # noqa: DTZ001  # what is refused
 
 
+def test_date_of_another_form_is_refused_in_words() -> None:
+    with pytest.raises(ValueError, match="expected a date or a time such as 2024-01-02, was '4/1/24'"):
+        load_bars("ACME", "1d", "4/1/24")
+
+
 def test_weeks_begin_on_monday_and_are_labelled_with_their_last_session() -> None:
     weeks = load_bars("ACME", "1w")
 

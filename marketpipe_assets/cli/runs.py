@@ -88,13 +88,11 @@ def run_each(config: Config, plans: Sequence[Plan]) -> list[Failed]:
 @contextmanager
 def _instance(config: Config) -> Iterator["dg.DagsterInstance"]:
     import dagster as dg
-    from dagster._utils.env import environ
 
     home = export_dagster_home(config)
     if not (home.is_absolute() and home.is_dir()):
         raise UserError(f"expected DAGSTER_HOME to be a folder with its whole path, was {home}")
-    named = {"MARKETPIPE_CONFIG": str(config.path)} if config.path is not None else {}
-    with environ(named), dg.DagsterInstance.get() as instance:  # the code location reads the same file
+    with dg.DagsterInstance.get() as instance:
         yield instance
 
 

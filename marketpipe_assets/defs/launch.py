@@ -5,8 +5,11 @@ from datetime import date
 from typing import NamedTuple
 
 import dagster as dg
-from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 from dagster._core.execution.api import execute_run_iterator
+from dagster._core.execution.plan.objects import UserFailureData
+from dagster._core.utils import make_new_run_id
+from dagster_shared.error import SerializableErrorInfo
 
 from marketpipe_assets.defs.partitions import Selection, range_tags
 
@@ -26,7 +29,8 @@ def planned_runs(symbols: Sequence[str], dates: Sequence[date], most_symbol_days
     """Rectangles of at most `most_symbol_days` that together are every symbol on every date, in order.
 
     Each takes as many symbols as fit with one date, then as many dates as fit with those symbols: month files are
-    then merged as few times as can be. `symbols` and `dates` are in partition order.
+    then merged as few times as can be. `symbols` and `dates` are in partition order and neighbours in it: a run takes
+    a range, and with it everything between its ends.
     """
     wide = max(1, min(len(symbols), most_symbol_days))
     long = max(1, most_symbol_days // wide)
@@ -45,24 +49,42 @@ def run_job(
     The run is in the instance like any other. What a step logs stays in the run's log.
     """
     job = ReconstructableRepository.for_module(CODE_LOCATION, "defs").get_reconstructable_job(job_name)
-    definition = job.get_definition()
-    run = instance.create_run_for_job(
-        job_def=definition,
-        run_config=run_config,
-        tags=range_tags(selection),
-        job_code_origin=job.get_python_origin(),
-    )
-    failed_checks: list[str] = []
+    run = _created(instance, job, selection, run_config)
+    failures: list[str] = []
     for event in execute_run_iterator(job, run, instance):
         if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            failed_checks += _failed_check(event.asset_check_evaluation_data)
+            failures += _failed_check(event.asset_check_evaluation_data)
         elif event.is_step_start:
             yield Progress(run.run_id, str(event.step_key), ended=False)
         elif event.is_step_success:
             yield Progress(run.run_id, str(event.step_key), ended=True)
         elif event.is_step_failure:
-            reason = "; ".join(failed_checks) or _reason(event)
-            yield Progress(run.run_id, str(event.step_key), ended=True, failure=reason)
+            failures = failures or [_reason(event.step_failure_data.user_failure_data, event.step_failure_data.error)]
+            yield Progress(run.run_id, str(event.step_key), ended=True, failure="; ".join(failures))
+        elif event.is_run_failure and not failures:
+            yield Progress(run.run_id, run.job_name, ended=True, failure=_reason(None, event.job_failure_data.error))
+
+
+def _created(
+    instance: dg.DagsterInstance,
+    job: ReconstructableJob,
+    selection: Selection,
+    run_config: Mapping[str, object] | None,
+) -> dg.DagsterRun:
+    """A run of the instance; one that is interrupted while its partitions are written is reported as cancelled."""
+    run_id = make_new_run_id()
+    try:
+        return instance.create_run_for_job(
+            job_def=job.get_definition(),
+            run_id=run_id,
+            run_config=run_config,
+            tags=range_tags(selection),
+            job_code_origin=job.get_python_origin(),
+        )
+    except BaseException:
+        if (begun := instance.get_run_by_id(run_id)) is not None:
+            instance.report_run_canceled(begun)
+        raise
 
 
 def _failed_check(evaluation: dg.AssetCheckEvaluation) -> list[str]:
@@ -71,11 +93,9 @@ def _failed_check(evaluation: dg.AssetCheckEvaluation) -> list[str]:
     return [f"{evaluation.asset_key.to_user_string()} {evaluation.check_name}: {evaluation.description}"]
 
 
-def _reason(event: dg.DagsterEvent) -> str:
-    failure = event.step_failure_data
-    if failure.user_failure_data is not None and failure.user_failure_data.description:
-        return failure.user_failure_data.description
-    error = failure.error
+def _reason(said: UserFailureData | None, error: SerializableErrorInfo | None) -> str:
+    if said is not None and said.description:
+        return said.description
     while error is not None and error.cause is not None:
         error = error.cause
     return error.message.strip() if error is not None else "no reason given"
