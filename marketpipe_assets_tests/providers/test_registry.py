@@ -71,7 +71,7 @@ def test_settings_are_converted_from_text() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("synthetc", {}, r"provider demo: expected a provider of .*files, .*did you mean synthetic\?.*, was 'synthetc'"),
+        ("synthetc", {}, r"demo: expected a provider of .*files, .*did you mean synthetic\?.*, was 'synthetc'"),
         ("synthetic", {"volatilty": "1"}, r"provider demo: volatilty: .* \(did you mean volatility\?\)"),
         ("synthetic", {"volatility": "high"}, "provider demo: volatility: expected a number, .*, was 'high'"),
         ("synthetic", {"base_price": "0"}, "provider demo: base_price: expected greater than 0, was '0'"),
