@@ -173,7 +173,7 @@ class AlpacaProvider(HttpProvider):
             *((self._crypto, batch) for batch in self._batches([symbol for symbol in wanted if "/" in symbol])),
         ]
         pages = chain.from_iterable(self.in_parallel(lambda each: self._bars(*each, start, end), asked))
-        bars = pl.concat([empty(VENDOR_COLUMNS), *pages])
+        bars = self._traded(pl.concat([empty(VENDOR_COLUMNS), *pages]))
         place = pl.col("symbol").replace_strict(wanted, range(len(wanted)), return_dtype=pl.Int64)
         return self.checked(bars.sort(place, maintain_order=True), start, end)
 
@@ -241,15 +241,13 @@ class AlpacaProvider(HttpProvider):
         if foreign := sorted(bars.keys() - set(symbols)):
             raise Malformed(f"{self.name}: expected bars of {', '.join(symbols)}, was also {', '.join(foreign)}")
         try:
-            frame = page_frame(bars, self.name, feed)
+            return page_frame(bars, self.name, feed)
         except pl.exceptions.PolarsError as error:
-            fault = f"{self.name}: expected times such as 2026-03-10T13:30:00Z, was: {error}"
-        else:
-            return self._traded(frame) if feed == CRYPTO_FEED else frame
-        raise Malformed(fault)
+            raise Malformed(f"{self.name}: expected times such as 2026-03-10T13:30:00Z, was: {error}") from error
 
     def _traded(self, bars: pl.DataFrame) -> pl.DataFrame:
-        traded = bars.filter((pl.col("volume") != 0) | (pl.col("trade_count").fill_null(0) != 0))
+        has_trades = (pl.col("volume") != 0) | (pl.col("trade_count").fill_null(0) != 0)
+        traded = bars.filter((pl.col("feed") != CRYPTO_FEED) | has_trades)
         self.traffic.filler_rows += bars.height - traded.height
         return traded
 
