@@ -48,14 +48,6 @@ def provider_class(kind: str) -> "type[BarProvider]":
     return found
 
 
-def secret_names(kind: str) -> tuple[str, ...]:
-    """The environment variables a provider of this name reads its secrets from; none for an unknown name."""
-    try:
-        return provider_class(kind).capabilities.secrets
-    except ValueError:
-        return ()
-
-
 def create(
     name: str, kind: str, options: Mapping[str, object], secrets: Mapping[str, str] = MappingProxyType({})
 ) -> "BarProvider":

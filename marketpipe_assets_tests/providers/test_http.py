@@ -251,8 +251,8 @@ def test_no_attempt_begins_after_the_deadline(server: VendorServer, tmp_path: Pa
     with pytest.raises(Transient) as raised:
         provider.body(Request("/"))
 
-    assert time.time() - begun < 1.0
-    assert max(seen.at for seen in server.seen) < begun + 0.6
+    assert time.time() - begun < 2
+    assert max(seen.at for seen in server.seen) < begun + 1
     assert raised.value.retry_at is not None
 
 

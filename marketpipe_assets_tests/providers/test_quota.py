@@ -76,7 +76,7 @@ def test_two_processes_at_once_never_exceed_the_rate_over_any_window(tmp_path: P
     assert len(heard) == 24
     for rate in RATES:
         assert most_in_a_window(heard, rate.seconds) <= rate.requests
-    assert max(heard) - min(heard) < 4
+    assert max(heard) - min(heard) < 8
 
 
 def test_a_pause_holds_for_every_process(tmp_path: Path) -> None:
