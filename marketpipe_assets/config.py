@@ -226,6 +226,7 @@ class Market(_Settings):
     asset_class: Annotated[str, AfterValidator(_asset_class)]
     extended_hours: Annotated[tuple[Time, Time], AfterValidator(_in_order)] | None = None
     provider: Name
+    fallbacks: tuple[Name, ...] = ()
     symbols: Annotated[tuple[Symbol, ...], Field(min_length=1), AfterValidator(_sorted)]
     start: Annotated[Date, AfterValidator(_past)]
     timeframes: Annotated[tuple[Timeframe, ...], AfterValidator(_shortest_first)] = ("5m", "15m", "1h", "1d")
@@ -245,6 +246,11 @@ class Market(_Settings):
         if "asset_class" in info.data:
             _rule_set(info.data["asset_class"], rules)
         return rules
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The provider asked first and those asked for what it does not have, in order, each once."""
+        return tuple(dict.fromkeys((self.provider, *self.fallbacks)))
 
     @property
     def rule_set(self) -> "RuleSet":
@@ -413,11 +419,12 @@ def _provider(name: str, block: Block) -> Block:
 
 def _check_providers(file: MarkedDocument, config: Config) -> None:
     for name, market in config.markets.items():
-        if market.provider not in config.providers:
-            place: Place = ("markets", name, "provider")
-            near = _near(market.provider, config.providers)
-            known = ", ".join(config.providers)
-            raise file.error(place, f"expected a provider of this file, {known}{near}, was {file.was(place)}")
+        named: list[tuple[Place, str]] = [(("markets", name, "provider"), market.provider)]
+        named += [(("markets", name, "fallbacks", n), each) for n, each in enumerate(market.fallbacks)]
+        for place, provider in named:
+            if provider not in config.providers:
+                known = f"{', '.join(config.providers)}{_near(provider, config.providers)}"
+                raise file.error(place, f"expected a provider of this file, {known}, was {file.was(place)}")
 
 
 MODELS: Mapping[int, type[_Settings]] = {1: Config, 3: Market, 4: Partition, 5: RuleSetting}

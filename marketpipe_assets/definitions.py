@@ -2,10 +2,11 @@
 
 import dagster as dg
 
-from marketpipe_assets.config import Config, load_config
+from marketpipe_assets.config import Config, ProviderSettings, environment, load_config
 from marketpipe_assets.defs.io_manager import LakeIOManager
 from marketpipe_assets.defs.market import market_definitions
-from marketpipe_assets.providers import create
+from marketpipe_assets.providers import create, provider_class
+from marketpipe_assets.providers.base import BarProvider
 
 
 @dg.definitions
@@ -21,10 +22,16 @@ def definitions_of(config: Config) -> dg.Definitions:
         *(market_definitions(market) for market in markets),
         dg.Definitions(
             resources={
-                **{name: create(name, each.type, each.options) for name, each in config.providers.items()},
+                **{name: provider_of(name, each) for name, each in config.providers.items()},
                 "lake": config.lake,
                 "io_manager": LakeIOManager(config.lake, {market.name: market.sessions for market in markets}),
             },
             executor=dg.in_process_executor,
         ),
     )
+
+
+def provider_of(name: str, settings: ProviderSettings) -> BarProvider:
+    """The provider of a block, with its secrets from the environment."""
+    secrets = environment(provider_class(settings.type).capabilities.secrets)
+    return create(name, settings.type, settings.options, secrets)

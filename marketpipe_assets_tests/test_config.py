@@ -21,7 +21,7 @@ from marketpipe_assets.config import (
 )
 from marketpipe_assets.providers.synthetic import SyntheticProvider
 
-SHAPES = {1: "a0972c0d40ed31c1"}
+SHAPES = {1: "46b20034bc2e8673"}
 """`config_version` → fingerprint of the keys and values it allows."""
 
 TOP = """\

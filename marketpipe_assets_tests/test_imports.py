@@ -127,7 +127,7 @@ def test_what_belongs_in_one_place_is_used_nowhere_else(name: str) -> None:
     assert elsewhere == []
 
 
-@pytest.mark.parametrize("part", ["bars", "lake", "catalog", "config", "query"])
+@pytest.mark.parametrize("part", ["bars", "lake", "config", "query"])
 def test_reading_bars_does_not_import_dagster(part: str) -> None:
     assert "dagster" not in imported_with(modules_of(part))
 

@@ -10,9 +10,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.error import HTTPError
 
 import pytest
 from selenium import webdriver
@@ -21,9 +23,12 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and CHROMEDRIVER), reason="needs chromium and chromedriver (Debian: chromium chromium-driver)"
-)
+pytestmark = [
+    pytest.mark.xdist_group("ui"),  # one server, whichever process runs these
+    pytest.mark.skipif(
+        not (CHROMIUM and CHROMEDRIVER), reason="needs chromium and chromedriver (Debian: chromium chromium-driver)"
+    ),
+]
 Found = TypeVar("Found")
 PATIENCE = 120  # seconds; a loaded machine starts Dagster slowly
 QUIET = (
@@ -84,10 +89,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     try:
         eventually(lambda: urllib.request.urlopen(f"{url}/server_info", timeout=5).status == 200, "the web UI")
+        eventually(lambda: ask(url, LOADED)["repositoriesOrError"]["nodes"], "the code location")
         yield url
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=60)
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(timeout=30)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +126,15 @@ def ask(server: str, query: str, variables: object = None) -> dict[str, Any]:
     """What the UI's own GraphQL answers."""
     body = json.dumps({"query": query, "variables": variables}).encode()
     request = urllib.request.Request(f"{server}/graphql", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        data: dict[str, Any] = json.load(answer)["data"]
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            data: dict[str, Any] = json.load(answer)["data"]
+    except HTTPError as error:
+        raise AssertionError(f"{query.strip()} was answered with {error}: {error.read()[:2000]!r}") from error
     return data
 
 
+LOADED = "query { repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
 LAUNCH = """
 mutation($keys: [String!]!, $assets: [AssetKeyInput!]!) {
   launchPartitionBackfill(backfillParams: {partitionNames: $keys, assetSelection: $assets}) {

@@ -19,7 +19,7 @@ def verify(
 ) -> None:
     """Read every page of every file with its checksum, and compare what files say of themselves with their place.
 
-    Exits 1 where a file is damaged; a new ingest of its period replaces it.
+    Exits 1 where a file is damaged; remove it and ingest its period again.
     """
     lake = configuration(config).lake
     root = lake if market is None else lake / market

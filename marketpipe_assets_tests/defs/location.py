@@ -13,18 +13,16 @@ from marketpipe_assets.defs.asset_checks import asset_checks
 from marketpipe_assets.defs.partitions import partitions_of
 
 MARKET = "shares"
+FILES = (
+    "{type: files, format: parquet, root: ./vendor, path: '{symbol}.parquet', timezone: UTC, label: start, "
+    "columns: {ts: ts, open: open, high: high, low: low, close: close, volume: volume}}"
+)
 CONFIGURATION = """
 config_version: 1
 lake: ./lake
 providers:
-  given:
-    type: files
-    format: parquet
-    root: {root}
-    path: "{{symbol}}.parquet"
-    columns: {{ts: ts, open: open, high: high, low: low, close: close, volume: volume}}
-    timezone: UTC
-    label: start
+  given: {provider}
+  other: {{type: synthetic}}
 markets:
   shares:
     calendar: {calendar}
@@ -40,11 +38,11 @@ markets:
 class Location:
     """One configuration in a folder, its vendor files, and a Dagster instance that lives as long as the test."""
 
-    def __init__(self, folder: Path, more: str = "", calendar: str = "XNYS") -> None:
+    def __init__(self, folder: Path, more: str = "", calendar: str = "XNYS", provider: str = "") -> None:
         self.vendor = folder / "vendor"
         self.vendor.mkdir()
         written = folder / "marketpipe.yaml"
-        written.write_text(CONFIGURATION.format(root=self.vendor, calendar=calendar, more=more))
+        written.write_text(CONFIGURATION.format(provider=provider or FILES, calendar=calendar, more=more))
         self.config: Config = load_config(written)
         self.instance = dg.DagsterInstance.ephemeral()
 

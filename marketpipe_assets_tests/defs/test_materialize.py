@@ -177,6 +177,38 @@ def test_bar_on_a_closed_day_is_quarantined_by_the_partition_of_the_next_session
     assert closed["broken_rules"].to_list() == [["outside_session"]]
 
 
+def test_missing_key_ends_the_run_at_once_and_names_the_variables(tmp_path: Path) -> None:
+    location = Location(tmp_path, provider="{type: alpaca, feed: sip}")
+
+    result = location.run("2024-01-02|ACME")
+
+    assert failures_of(result)[0].startswith(
+        "AuthFailed: given: expected APCA_API_KEY_ID and APCA_API_SECRET_KEY in the environment, was not set"
+    )
+    assert not any(event.is_step_up_for_retry for event in result.all_events)
+
+
+def test_file_that_cannot_be_trusted_fails_its_partition_and_stores_nothing(tmp_path: Path) -> None:
+    location = Location(tmp_path)
+    (location.vendor / "ACME.parquet").write_bytes(b"PAR1")
+
+    result = location.run("2024-01-02|ACME")
+
+    assert "ACME.parquet" in failures_of(result)[0]
+    assert not location.config.lake.exists()
+
+
+def test_bars_come_from_the_fallback_where_the_first_provider_has_none(tmp_path: Path) -> None:
+    location = Location(tmp_path, "fallbacks: [other]")
+    location.give("ACME", regular_minutes("2024-01-02"))
+
+    result = location.run("2024-01-02|ACME...2024-01-03|ACME")
+
+    origins = held(location, "raw_bars_1m").select("session_date", "provider").unique().sort("session_date")
+    assert result.success
+    assert origins["provider"].to_list() == ["given", "other"]
+
+
 def test_judging_again_rebuilds_what_follows_without_asking_the_provider(tmp_path: Path) -> None:
     location = Location(tmp_path)
     location.give("ACME", regular_minutes("2024-01-02"))

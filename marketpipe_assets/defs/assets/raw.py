@@ -1,22 +1,24 @@
 """raw_bars_1m: what the provider said. Judging it is validated.py's."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import polars as pl
 
 from marketpipe_assets.bars.clock import next_day
-from marketpipe_assets.bars.schema import VENDOR_COLUMNS, conform
 from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.metadata import column_schema, markdown
 from marketpipe_assets.defs.partitions import WHOLE_RANGE, Selection, selection_of
 from marketpipe_assets.lake.shrink import Guarded, guard_shrink
 from marketpipe_assets.providers.base import BarProvider, ProviderError
+from marketpipe_assets.providers.sources import PASSING, Answered, ask
 
 TABLE = "raw_bars_1m"
 NOT_SHRUNK = "not_shrunk"
+TRIES_AGAIN = 2
+LONGEST_WAIT = timedelta(minutes=10)  # a run that waits holds its place in the queue and in the provider's pool
 
 
 class IngestConfig(dg.Config):
@@ -38,7 +40,8 @@ def raw_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.Ass
         kinds={"polars", "parquet", market.provider},
         owners=market.owners,
         metadata=column_schema(TABLE),
-        required_resource_keys={market.provider, "lake"},
+        required_resource_keys={*market.providers, "lake"},
+        pool=market.provider,
         check_specs=[
             dg.AssetCheckSpec(
                 NOT_SHRUNK,
@@ -48,7 +51,7 @@ def raw_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.Ass
             )
         ],
         description=(
-            f"1-minute bars of {market.name} as {market.provider} gave them: unjudged, unadjusted, in the order of "
+            f"1-minute bars of {market.name} as its provider gave them: unjudged, unadjusted, in the order of "
             "arrival, with provider and feed. Times are UTC and the bar's first minute."
         ),
     )
@@ -59,23 +62,30 @@ def raw_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.Ass
         sessions = market.sessions
         check_size(market, selection)
         check_published(market, sessions, selection)
-        bars = fetch(getattr(context.resources, market.provider), sessions, selection)
+        answered = fetch({name: getattr(context.resources, name) for name in market.providers}, sessions, selection)
         owned = sessions.owned_dates(selection.dates)
-        guarded = guard_shrink(context.resources.lake, market.name, TABLE, bars, selection.symbols, owned)
-        kept = Guarded(bars, guarded.shrunk) if config.allow_shrink else guarded
-        yield dg.Output(kept.bars)
+        guarded = guard_shrink(context.resources.lake, market.name, TABLE, answered.bars, selection.symbols, owned)
+        yield dg.Output(answered.bars if config.allow_shrink else guarded.bars, metadata=dict(answered.said))
         yield shrink_result(guarded, config)
 
     return raw_bars_1m
 
 
-def fetch(provider: BarProvider, sessions: Sessions, selection: Selection) -> pl.DataFrame:
-    """One request for all symbols and sessions, with each bar's session. Raises `ProviderError`."""
-    symbols, dates = selection
-    answer = conform(provider.minute_bars(symbols, *sessions.request(dates)), VENDOR_COLUMNS)
-    if foreign := sorted(set(answer["symbol"].unique()) - set(symbols)):
-        raise ProviderError(f"expected bars of {', '.join(symbols)}, was also {', '.join(foreign)}")
-    return sessions.asked(sessions.assign(answer), dates).sort("symbol", "session_date", maintain_order=True)
+def fetch(providers: Mapping[str, BarProvider], sessions: Sessions, selection: Selection) -> Answered:
+    """Bars of all symbols and sessions, with their session. What a provider cannot answer fails the step.
+
+    A failure that passes by itself within `LONGEST_WAIT` is tried again in the same run; any other ends it at once.
+    """
+    try:
+        return ask(providers, sessions, *selection)
+    except ProviderError as error:
+        again = f"; ask again at {error.retry_at:%Y-%m-%d %H:%M:%S} UTC" if error.retry_at is not None else ""
+        failure = dg.Failure(f"{type(error).__name__}: {error}{again}", allow_retries=False)
+        wait = (error.retry_at or datetime.now(UTC)) - datetime.now(UTC)
+        passing = isinstance(error, PASSING) and wait <= LONGEST_WAIT
+    if passing:
+        raise dg.RetryRequested(TRIES_AGAIN, max(wait.total_seconds(), 1)) from failure
+    raise failure
 
 
 def check_size(market: Market, selection: Selection) -> None:

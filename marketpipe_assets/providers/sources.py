@@ -1,0 +1,85 @@
+"""Ask a market's providers in order: never two for one symbol-day. How one is asked is its own."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import NamedTuple
+
+import polars as pl
+
+from marketpipe_assets.bars.schema import BAR_COLUMNS, VENDOR_COLUMNS, conform, empty
+from marketpipe_assets.bars.sessions import Sessions
+from marketpipe_assets.providers.base import (
+    AuthFailed,
+    BadRequest,
+    BarProvider,
+    NotEntitled,
+    ProviderError,
+    RateLimited,
+    Transient,
+)
+
+TERMINAL = (AuthFailed, NotEntitled, BadRequest)
+"""Failures that asking again, or another provider, would hide: someone must mend a key, a plan or a setting."""
+
+PASSING = (Transient, RateLimited)
+"""Failures that end by themselves."""
+
+KEY = ("symbol", "session_date")
+
+
+class Answered(NamedTuple):
+    """`bars` of `schema.BAR_COLUMNS`, by symbol and session; what each provider that was asked gave, or why not."""
+
+    bars: pl.DataFrame
+    said: Mapping[str, str]
+
+
+def ask(
+    providers: Mapping[str, BarProvider], sessions: Sessions, symbols: Sequence[str], dates: Sequence[date]
+) -> Answered:
+    """Bars of every symbol on every session, the first provider's where it has any, else the next one's, and so on.
+
+    A provider after the first is asked only for symbol-days that none before it has a bar of; bars of one symbol-day
+    are always of one provider. Raises a `TERMINAL` error at once. Raises the first of other errors where symbol-days
+    are left without a bar: the provider that failed may have some, so they are not known to be empty.
+    """
+    bars, said = empty(BAR_COLUMNS), dict[str, str]()
+    failures: list[ProviderError] = []
+    wanted = _symbol_days(symbols, dates)
+    for name, provider in providers.items():
+        try:
+            answer = _answer(provider, sessions, wanted)
+        except TERMINAL:
+            raise
+        except ProviderError as error:
+            failures.append(error)
+            said[name] = f"{type(error).__name__}: {error}"
+        else:
+            said[name] = f"{answer.height:,} bars for {wanted.height:,} symbol-days"
+            bars = pl.concat([bars, answer])
+            wanted = wanted.join(answer.select(KEY).unique(), on=KEY, how="anti", maintain_order="left")
+        if wanted.is_empty():
+            break
+    if failures and not wanted.is_empty():
+        raise failures[0]
+    return Answered(bars.sort(KEY, maintain_order=True), said)
+
+
+def _answer(provider: BarProvider, sessions: Sessions, wanted: pl.DataFrame) -> pl.DataFrame:
+    symbols = wanted["symbol"].unique(maintain_order=True).to_list()
+    dates = wanted["session_date"].unique().sort().to_list()
+    vendor = conform(provider.minute_bars(symbols, *sessions.request(dates)), VENDOR_COLUMNS)
+    if foreign := sorted(set(vendor["symbol"].unique()) - set(symbols)):
+        raise ProviderError(f"expected bars of {', '.join(symbols)}, was also {', '.join(foreign)}")
+    bars = sessions.asked(sessions.assign(vendor), dates)
+    ours = wanted.with_columns(pl.lit(True).alias("ours"))  # a closed day's bars go with the symbol
+    closed = pl.col("session").is_null()
+    return (
+        bars.join(ours, on=KEY, how="left", maintain_order="left").filter(pl.col("ours") | closed).select(*BAR_COLUMNS)
+    )
+
+
+def _symbol_days(symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:
+    return pl.DataFrame({"symbol": list(symbols)}, schema={"symbol": pl.String()}).join(
+        pl.DataFrame({"session_date": list(dates)}, schema={"session_date": pl.Date()}), how="cross"
+    )

@@ -1,0 +1,129 @@
+from collections.abc import Sequence
+from datetime import date, datetime
+
+import polars as pl
+import pytest
+from pydantic import PrivateAttr
+
+from marketpipe_assets.bars.schema import VENDOR_COLUMNS, conform
+from marketpipe_assets.bars.sessions import Sessions
+from marketpipe_assets.providers.base import (
+    AuthFailed,
+    BarProvider,
+    NotEntitled,
+    ProviderError,
+    RateLimited,
+    Transient,
+)
+from marketpipe_assets.providers.sources import ask
+
+SESSIONS = Sessions("XNYS", date(2024, 1, 2), date(2024, 2, 1))
+TUESDAY, WEDNESDAY = date(2024, 1, 2), date(2024, 1, 3)
+
+
+class Vendor(BarProvider):
+    """Answers what a test gave it, for the symbols and the range asked, or fails."""
+
+    name: str
+    _bars: pl.DataFrame = PrivateAttr()
+    _failure: ProviderError | None = PrivateAttr(default=None)
+    _asked: list[tuple[tuple[str, ...], date]] = PrivateAttr(default_factory=list)
+
+    def minute_bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
+        self._asked.append((tuple(symbols), start.date()))
+        if self._failure is not None:
+            raise self._failure
+        asked = pl.col("symbol").is_in(list(symbols)) & pl.col("ts").is_between(start, end, closed="left")
+        return self._bars.filter(asked)
+
+
+def vendor(name: str, *bars: tuple[str, str], failure: ProviderError | None = None) -> Vendor:
+    """A vendor with one bar for each symbol and UTC time given."""
+    made = Vendor(name=name)
+    made._failure = failure
+    rows = [(symbol, datetime.fromisoformat(f"{time}+00:00")) for symbol, time in bars]
+    made._bars = conform(
+        pl.DataFrame(rows, schema={"symbol": pl.String(), "ts": VENDOR_COLUMNS["ts"]}, orient="row").with_columns(
+            *(pl.lit(1.0).alias(column) for column in ("open", "high", "low", "close", "volume")),
+            pl.lit(name).alias("provider"),
+            pl.lit("").alias("feed"),
+        ),
+        VENDOR_COLUMNS,
+    )
+    return made
+
+
+def given(answered: pl.DataFrame) -> list[tuple[object, ...]]:
+    return answered.select("symbol", "session_date", pl.col("provider").cast(pl.String)).rows()
+
+
+def test_second_provider_is_not_asked_where_the_first_has_every_symbol_day() -> None:
+    first, second = vendor("first", ("ACME", "2024-01-02 15:00")), vendor("second", ("ACME", "2024-01-02 15:00"))
+
+    answered = ask({"first": first, "second": second}, SESSIONS, ["ACME"], [TUESDAY])
+
+    assert given(answered.bars) == [("ACME", TUESDAY, "first")]
+    assert second._asked == []
+
+
+def test_second_provider_gives_whole_symbol_days_that_the_first_has_nothing_of() -> None:
+    first = vendor("first", ("ACME", "2024-01-02 15:00"), ("BOLT", "2024-01-03 15:00"))
+    second = vendor(
+        "second",
+        *(("ACME", f"2024-01-0{day} 15:0{minute}") for day in (2, 3) for minute in (0, 1)),
+        *(("BOLT", f"2024-01-0{day} 15:00") for day in (2, 3)),
+    )
+
+    answered = ask({"first": first, "second": second}, SESSIONS, ["ACME", "BOLT"], [TUESDAY, WEDNESDAY])
+
+    assert given(answered.bars) == [
+        ("ACME", TUESDAY, "first"),
+        ("ACME", WEDNESDAY, "second"),
+        ("ACME", WEDNESDAY, "second"),
+        ("BOLT", TUESDAY, "second"),
+        ("BOLT", WEDNESDAY, "first"),
+    ]
+
+
+def test_second_provider_answers_where_the_first_fails() -> None:
+    first, second = vendor("first", failure=Transient("down")), vendor("second", ("ACME", "2024-01-02 15:00"))
+
+    answered = ask({"first": first, "second": second}, SESSIONS, ["ACME"], [TUESDAY])
+
+    assert given(answered.bars) == [("ACME", TUESDAY, "second")]
+    assert answered.said["first"] == "Transient: down"
+
+
+def test_symbol_day_without_a_bar_is_not_taken_for_empty_while_a_provider_is_down() -> None:
+    first, second = vendor("first", failure=RateLimited("quota")), vendor("second", ("ACME", "2024-01-02 15:00"))
+
+    with pytest.raises(RateLimited, match="quota"):
+        ask({"first": first, "second": second}, SESSIONS, ["ACME", "BOLT"], [TUESDAY])
+
+
+@pytest.mark.parametrize("failure", [AuthFailed("key"), NotEntitled("plan")])
+def test_failure_that_someone_must_mend_is_not_hidden_by_another_provider(failure: ProviderError) -> None:
+    first, second = vendor("first", failure=failure), vendor("second", ("ACME", "2024-01-02 15:00"))
+
+    with pytest.raises(type(failure)):
+        ask({"first": first, "second": second}, SESSIONS, ["ACME"], [TUESDAY])
+    assert second._asked == []
+
+
+def test_symbol_no_provider_knows_is_an_empty_answer() -> None:
+    answered = ask({"first": vendor("first"), "second": vendor("second")}, SESSIONS, ["ACME"], [TUESDAY])
+
+    assert answered.bars.is_empty()
+    assert answered.said == {"first": "0 bars for 1 symbol-days", "second": "0 bars for 1 symbol-days"}
+
+
+def test_bars_of_a_symbol_that_was_not_asked_for_are_refused() -> None:
+    first = vendor("first", ("ACME", "2024-01-02 15:00"))
+    first._bars = first._bars.with_columns(pl.lit("ACME").alias("symbol"))
+
+    class Careless(Vendor):
+        def minute_bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
+            return first._bars
+
+    with pytest.raises(ProviderError, match="expected bars of BOLT, was also ACME"):
+        ask({"careless": Careless(name="careless")}, SESSIONS, ["BOLT"], [TUESDAY])
