@@ -23,11 +23,11 @@ def check(
 
 def usable(config: Config) -> list[str]:
     """One line per market of what Dagster will make of it. Raises `UserError` where a provider or market cannot be."""
-    from marketpipe_assets.providers import create
+    from marketpipe_assets.definitions import provider_of
 
     with user_input():
         for name, block in config.providers.items():
-            create(name, block.type, block.options)
+            provider_of(name, block)
         return [_line(market) for market in config.markets.values()]
 
 

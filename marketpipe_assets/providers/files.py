@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 from zoneinfo import available_timezones
 
 import polars as pl
 from pydantic import Field, model_validator
 
 from marketpipe_assets.bars.schema import VENDOR_COLUMNS, conform
-from marketpipe_assets.providers.base import BarProvider, ProviderError
+from marketpipe_assets.providers.base import BarProvider, Capabilities, ProviderError
 from marketpipe_assets.providers.formats import FORMATS
 from marketpipe_assets.providers.formats.archive import Limits
 from marketpipe_assets.providers.formats.reader import Reader, Settings
@@ -25,6 +25,12 @@ class FilesProvider(BarProvider):
     Only files that can overlap the range are opened. A file that is absent has no bars; one that is there and cannot
     be trusted raises `BadFile`, and nothing is answered. Settings that the format does not know are refused.
     """
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        asset_classes=("equity", "crypto", "future", "index", "fx"),
+        history="what the files hold",
+        times="as the format says; a CSV or Parquet mapping must say start or end",
+    )
 
     name: str = Field(default="files", description="Name of the provider, kept with each bar")
     format: str = Field(description=f"Format of the files: {', '.join(FORMATS)}")

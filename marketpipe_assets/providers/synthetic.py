@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from marketpipe_assets.bars.calendars import is_calendar
 from marketpipe_assets.bars.clock import MICROSECONDS_PER_MINUTE, days_of
 from marketpipe_assets.bars.schema import PRICES, TIMESTAMP, VENDOR_COLUMNS
 from marketpipe_assets.bars.sessions import Sessions, sessions
-from marketpipe_assets.providers.base import BarProvider, ProviderError
+from marketpipe_assets.providers.base import BarProvider, Capabilities, ProviderError
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -341,6 +341,13 @@ class SyntheticProvider(BarProvider):
     each. `halt` strikes all symbols of a date at the same minutes. `volatility` is the deviation of a day's change.
     `fail_probability` is the share of symbol-days that cannot be fetched, ever.
     """
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        asset_classes=tuple(INSTRUMENTS),
+        feeds=("synthetic",),
+        history="any date",
+        times="start of the bar; the regular session is whole unless a fault is asked for",
+    )
 
     name: str = Field(default="synthetic", description="Name of the provider, kept with each bar")
     feed: str = Field(default="synthetic", description="Feed kept with each bar")
