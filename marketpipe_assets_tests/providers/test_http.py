@@ -62,7 +62,7 @@ class PlainProvider(HttpProvider):
     def failure(self, answer: Answer) -> ProviderError | None:
         return RateLimited(answer.text) if b"too many" in answer.body else by_status(answer)
 
-    def vendor_wait(self, answer: Answer) -> float | None:  # noqa: ARG002  # HttpProvider's signature
+    def vendor_wait(self, answer: Answer) -> float | None:  # HttpProvider's signature
         return self.rest or None
 
     def minute_bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:

@@ -27,7 +27,7 @@ class CountedProvider(HttpProvider):
     capabilities: ClassVar[Capabilities] = Capabilities(rates=RATES, concurrency=4)
     hosts: ClassVar[tuple[str, ...]] = ("vendor.example",)
 
-    def minute_bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:  # noqa: ARG002
+    def minute_bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
         self.in_parallel(lambda symbol: self.body(Request(f"/{symbol}")), symbols)
         return pl.DataFrame()
 
