@@ -91,7 +91,7 @@ def test_instants_cut_by_ts() -> None:
 
 def test_naive_time_is_refused() -> None:
     with pytest.raises(ValueError, match="a time with its zone, was 2024-01-04T10:00:00"):
-        load_bars("ACME", "1m", datetime(2024, 1, 4, 10))  # what is refused
+        load_bars("ACME", "1m", datetime(2024, 1, 4, 10))  # noqa: DTZ001  # what is refused
 
 
 def test_date_of_another_form_is_refused_in_words() -> None:

@@ -33,7 +33,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @given(
     zone=st.sampled_from(ZONES),
-    instants=st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2037, 12, 31)), min_size=1, max_size=5),  # hypothesis wants naive bounds
+    instants=st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2037, 12, 31)), min_size=1, max_size=5),  # noqa: DTZ001  # hypothesis wants naive bounds
 )
 def test_offsets_are_those_of_the_zone(zone: str, instants: list[datetime]) -> None:
     aware = [instant.replace(tzinfo=UTC) for instant in instants]

@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         params = dict(parse_qsl(parts.query, keep_blank_values=True) + parse_qsl(form, keep_blank_values=True))
         self._send(self.server.vendor.reply_to(Seen(time.time(), self.command, parts.path, params, headers)))
 
-    do_POST = do_GET  # http.server's name
+    do_POST = do_GET  # noqa: N815  # http.server's name
 
     def _send(self, reply: Reply) -> None:
         if reply.reset:
@@ -113,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         for piece in _pieces(sent, reply.drip):
             self.wfile.write(piece)
 
-    def log_message(self, format: str, *args: Any) -> None:  # http.server's name
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # http.server's name
         """Requests are in `VendorServer.seen`."""
 
 
