@@ -92,7 +92,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         eventually(lambda: ask(url, LOADED)["repositoriesOrError"]["nodes"], "the code location")
         yield url
     finally:
-        os.killpg(process.pid, signal.SIGINT)
+        process.send_signal(signal.SIGINT)  # to it alone: it stops its own children
         try:
             process.wait(timeout=30)
         finally:
