@@ -1,5 +1,7 @@
 """`marketpipe demo`: materialize about a month of every market through Dagster, and show what exists."""
 
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -105,15 +107,20 @@ def _show_next(config: Config, market: Market) -> None:
     longer = "1h" if "1h" in market.timeframes else "1m"
     rows = [
         ("make ui", "the graph, its runs and its checks in a browser"),
-        (f"marketpipe bars {market.symbols[0]} --timeframe {longer}", "bars as a table, CSV, JSON or Parquet"),
-        (f"marketpipe validate --all --show {market.symbols[0]}", "bars that broke a rule, and which rule"),
-        ("marketpipe status", "what the lake holds"),
+        (f"{_invoked()} bars {market.symbols[0]} --timeframe {longer}", "bars as a table, CSV, JSON or Parquet"),
+        (f"{_invoked()} validate --all --show {market.symbols[0]}", "bars that broke a rule, and which rule"),
+        (f"{_invoked()} status", "what the lake holds"),
     ]
     if config.path is None:
         rows.append((f"cp {_near(PACKAGED)} marketpipe.yaml", "your own configuration, to edit"))
     console().print("\nWhere to look next")
     for command, what in rows:
-        console().print(f"  {command:<50}  {what}", soft_wrap=True)
+        console().print(f"  {command:<60}  {what}", soft_wrap=True)
+
+
+def _invoked() -> str:
+    """How to call this command again from here: by its name where the PATH has it."""
+    return "marketpipe" if shutil.which("marketpipe") else str(_near(Path(sys.argv[0]).absolute()))
 
 
 def _near(path: Path) -> Path:
