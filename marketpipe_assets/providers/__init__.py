@@ -16,6 +16,11 @@ PROVIDERS: Mapping[str, str] = {
     "synthetic": "marketpipe_assets.providers.synthetic:SyntheticProvider",
     "files": "marketpipe_assets.providers.files:FilesProvider",
     "alpaca": "marketpipe_assets.providers.alpaca:AlpacaProvider",
+    "databento": "marketpipe_assets.providers.databento:DatabentoProvider",
+    "tiingo": "marketpipe_assets.providers.tiingo:TiingoProvider",
+    "finnhub": "marketpipe_assets.providers.finnhub:FinnhubProvider",
+    "yahoo": "marketpipe_assets.providers.yahoo:YahooProvider",
+    "iex": "marketpipe_assets.providers.iex:IexProvider",
 }
 """Name → `module:class`. Listing the names imports no provider, and so no Dagster."""
 
