@@ -16,6 +16,8 @@ PROVIDERS: Mapping[str, str] = {
     "synthetic": "marketpipe_assets.providers.synthetic:SyntheticProvider",
     "files": "marketpipe_assets.providers.files:FilesProvider",
     "alpaca": "marketpipe_assets.providers.alpaca:AlpacaProvider",
+    "massive": "marketpipe_assets.providers.massive:MassiveProvider",
+    "massive_flat": "marketpipe_assets.providers.massive:MassiveFlatProvider",
     "databento": "marketpipe_assets.providers.databento:DatabentoProvider",
     "tiingo": "marketpipe_assets.providers.tiingo:TiingoProvider",
     "finnhub": "marketpipe_assets.providers.finnhub:FinnhubProvider",
@@ -24,7 +26,7 @@ PROVIDERS: Mapping[str, str] = {
 }
 """Name → `module:class`. Listing the names imports no provider, and so no Dagster."""
 
-ALIASES: Mapping[str, str] = {"fake": "synthetic"}
+ALIASES: Mapping[str, str] = {"fake": "synthetic", "polygon": "massive"}
 """Earlier names of providers."""
 
 ENTRY_POINTS = "marketpipe.providers"
