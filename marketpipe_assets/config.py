@@ -50,13 +50,14 @@ PACKAGED = Path(__file__).with_name("default.yaml")
 INSTANCE = Path(__file__).with_name("dagster.yaml")
 
 RESERVED_NAMES = frozenset({"main", "information_schema", "pg_catalog", "system", "temp"})
+RESOURCE_NAMES = frozenset({"lake", "io_manager"})  # beside which providers stand in Dagster
 SECRET = re.compile(r"(^|[_-])(api[_-]?key|key|secret|token|password|passphrase|credentials?)([_-]|$)", re.IGNORECASE)
 
 LEGACY_VARIABLES: Mapping[str, str] = {
     **dict.fromkeys(("MARKETPIPE_RAW_ROOT", "MARKETPIPE_AGG_ROOT", "MP_DATA_DIR"), "set `lake:` in marketpipe.yaml"),
     **dict.fromkeys(
         ("MARKETPIPE_DB_PATH", "MARKETPIPE_INGESTION_DB_PATH", "MP_DB"),
-        "the catalogue is chosen by DATABASE_URL, and runs are kept below DAGSTER_HOME",
+        "runs are kept below DAGSTER_HOME",
     ),
     **dict.fromkeys(
         (
@@ -67,7 +68,7 @@ LEGACY_VARIABLES: Mapping[str, str] = {
             "MP_DISABLE_SQLITE_METRICS",
             "PROMETHEUS_MULTIPROC_DIR",
         ),
-        "`marketpipe metrics --port` serves what is committed",
+        "metrics of the earlier system are gone; runs and what they wrote show in the web UI",
     ),
     **dict.fromkeys(
         ("IEX_TOKEN", "MP_IEX_SECRET_TOKEN", "MP_IEX_PUB_TOKEN"),
@@ -102,8 +103,9 @@ def _in_order(hours: tuple[time, time]) -> tuple[time, time]:
 def _name(value: str) -> str:
     if re.fullmatch(r"[a-z][a-z0-9_]*", value) is None or keyword.iskeyword(value):
         raise ValueError("expected a name of lower-case letters, digits and _ that begins with a letter")
-    if value in RESERVED_NAMES:
-        raise ValueError(f"expected a name that SQL does not reserve ({', '.join(sorted(RESERVED_NAMES))})")
+    if value in RESERVED_NAMES | RESOURCE_NAMES:
+        reserved = ", ".join(sorted(RESERVED_NAMES | RESOURCE_NAMES))
+        raise ValueError(f"expected a name that neither SQL nor Dagster's resources have ({reserved})")
     return value
 
 

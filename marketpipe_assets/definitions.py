@@ -24,7 +24,7 @@ def definitions_of(config: Config) -> dg.Definitions:
             resources={
                 **{name: provider_of(name, each) for name, each in config.providers.items()},
                 "lake": config.lake,
-                "io_manager": LakeIOManager(config.lake, {market.name: market.sessions for market in markets}),
+                "io_manager": LakeIOManager(config.lake, config.markets),
             },
             executor=dg.in_process_executor,
         ),

@@ -3,19 +3,20 @@
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
 from marketpipe_assets.bars.schema import BAR_COLUMNS, columns_of, empty
 from marketpipe_assets.bars.timeframes import COMPUTED_ON_READING, TIMEFRAMES
 from marketpipe_assets.config import Config, Market, load_config
-from marketpipe_assets.lake.scan import held, read_bars
+from marketpipe_assets.lake.scan import held, read_bars, table_dataset
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
+SESSIONS = ("regular", "pre", "post")
 Moment = str | date | datetime | None
 """A session date (`2024-01-02`) or an aware instant; a naive time is refused."""
 
@@ -27,7 +28,7 @@ def load_bars(
     end: Moment = None,
     *,
     market: str | None = None,
-    session: str | None = None,
+    session: Literal["regular", "pre", "post"] | None = None,
     config: Config | None = None,
 ) -> pl.DataFrame:
     """Valid bars, sorted by symbol in the order asked, then `ts`.
@@ -35,23 +36,32 @@ def load_bars(
     Columns: `symbol`, `ts` (UTC, the bar's first instant), `session_date`, `open`, `high`, `low`, `close` (unadjusted),
     `volume`, `trade_count`, `vwap`, `session`, `provider`, `feed`; 1m has `flags` as well. The range is half-open: a
     date means that session, so `end="2024-01-05"` ends with the session before; an aware datetime cuts by `ts`.
-    `timeframe` is one the market builds, `1m`, or `1w` and `1M`, which are computed from 1d: their `ts` and
-    `session_date` are those of the last session in them. `session="regular"` leaves out pre- and post-market bars.
+    `timeframe` is one the market builds, `1m`, or `1w` and `1M`, which are computed from 1d: weeks from Monday and
+    calendar months, always whole, whose `ts` and `session_date` are those of the last session in them, by which the
+    range chooses them. `session="regular"` leaves out pre- and post-market bars.
 
     `market` is the one that holds all the symbols where it is not named. Symbols without bars have no rows. Raises
     `ValueError` for a timeframe, market, symbol or time it does not know.
     """
     config = config or load_config()
-    asked = [symbols] if isinstance(symbols, str) else list(symbols)
-    chosen = _market(config, market, asked)
-    source = "1d" if timeframe in COMPUTED_ON_READING else timeframe
+    asked = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
+    chosen = market_of(config, asked, market)
+    if session not in (None, *SESSIONS):
+        raise ValueError(f"expected a session of {', '.join(SESSIONS)}, was {session!r}")
+    period = COMPUTED_ON_READING.get(timeframe)
+    source = "1d" if period else timeframe
     _check_timeframe(chosen, timeframe, source)
-    table = TIMEFRAMES[source].table
     first, last = _moment(start), _moment(end)
+    if first is not None and last is not None and _day(first) > _day(last):
+        raise ValueError(f"expected a start before the end, was {start} and {end}")
+    table = TIMEFRAMES[source].table
     dates = _dates(chosen, first, last)
-    bars = read_bars(config.lake, chosen.name, table, asked, dates) if dates else empty(columns_of(table))
-    bars = bars.filter(*_instants(first, last), *([pl.col("session") == session] if session else []))
-    return _calendar_bars(bars, COMPUTED_ON_READING[timeframe]) if timeframe in COMPUTED_ON_READING else bars
+    if period:
+        days = read_bars(config.lake, chosen.name, table, asked, _whole_periods(chosen, dates, period))
+        bars = _calendar_bars(days, period).filter(pl.col("session_date").is_in(list(dates)))
+    else:
+        bars = read_bars(config.lake, chosen.name, table, asked, dates) if dates else empty(columns_of(table))
+    return bars.filter(*_instants(first, last), *([pl.col("session") == session] if session else []))
 
 
 def load_ohlcv(
@@ -82,8 +92,9 @@ def load_ohlcv(
 def connect(config: Config | None = None) -> "duckdb.DuckDBPyConnection":
     """A DuckDB connection with one view per table, in one schema per market: `us_equities.bars_5m`.
 
-    The first market's views are also there without the schema. Views have `symbol` as text. The connection reads the
-    lake and no other file, and its settings are locked.
+    The first market's views are also there without the schema. Views have `symbol` as text, and show the files there
+    are when the connection is made; their pages are verified as they are read. The connection itself can read and write
+    no file, and its settings are locked.
     """
     import duckdb
 
@@ -93,9 +104,11 @@ def connect(config: Config | None = None) -> "duckdb.DuckDBPyConnection":
     for number, market in enumerate(config.markets.values()):
         connection.execute(f'CREATE SCHEMA "{market.name}"')
         for table in tables_of(market):
+            files = f"{market.name}__{table}"
+            connection.register(files, table_dataset(config.lake, market.name, table))
             for schema in (market.name, "main")[: 1 + (number == 0)]:
-                connection.execute(f'CREATE VIEW "{schema}"."{table}" AS {_scan(config.lake, market.name, table)}')
-    connection.execute(f"SET allowed_directories = ['{_quoted(config.lake)}/']")
+                view = f'CREATE VIEW "{schema}"."{table}" AS SELECT * FROM "{files}"'  # noqa: S608  # our own names
+                connection.execute(view)
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
@@ -109,7 +122,8 @@ def tables_of(market: Market) -> Sequence[str]:
 def select(connection: "duckdb.DuckDBPyConnection", sql: str) -> pl.DataFrame:
     """The answer to exactly one SELECT.
 
-    Raises `ValueError` for any other statement, or for several in one text: `COPY … TO` would write into the lake.
+    Raises `ValueError` for any other statement, for several in one text, and for an answer of types that a frame does
+    not have, such as an interval of months: cast it.
     """
     import duckdb
 
@@ -119,11 +133,19 @@ def select(connection: "duckdb.DuckDBPyConnection", sql: str) -> pl.DataFrame:
         names = ", ".join(kind.name for kind in kinds) or "none"
         raise ValueError(f"expected exactly one SELECT, was {names}")
     table = connection.sql(sql).to_arrow_table()
-    answer: pl.DataFrame = pl.from_arrow(table)  # type: ignore[assignment]  # a table never becomes a Series
+    try:
+        answer: pl.DataFrame = pl.from_arrow(table)  # type: ignore[assignment]  # a table never becomes a Series
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"expected columns of types that bars have, was {table.schema.types}: {error}") from error
     return answer
 
 
-def _market(config: Config, name: str | None, symbols: Sequence[str]) -> Market:
+def market_of(config: Config, symbols: Sequence[str], name: str | None = None) -> Market:
+    """The one market that has all these symbols, configured or retired with bars still held.
+
+    Raises `ValueError` where none or several have them and none is named, and where the named one does not exist or
+    lacks one.
+    """
     if name is not None:
         if name not in config.markets:
             raise ValueError(f"expected a market of {', '.join(config.markets)}, was {name!r}")
@@ -160,10 +182,18 @@ def _dates(market: Market, start: date | None, end: date | None) -> Sequence[dat
     return market.sessions.between(first, last)
 
 
-def _day(moment: date, slack: int) -> date:
+def _day(moment: date, slack: int = 0) -> date:
     if isinstance(moment, datetime):
         return (moment.astimezone(UTC) + timedelta(days=slack)).date()
     return moment
+
+
+def _whole_periods(market: Market, dates: Sequence[date], step: str) -> Sequence[date]:
+    """The sessions of every week or month that these sessions touch: a bar of a part would look like one of all."""
+    if not dates:
+        return []
+    ends = pl.Series([dates[0], dates[-1]]).dt.truncate(step)
+    return market.sessions.between(ends[0], ends.dt.offset_by(step)[1])
 
 
 def _instants(start: date | None, end: date | None) -> list[pl.Expr]:
@@ -189,8 +219,8 @@ def _parsed(moment: str) -> date:
 
 def _calendar_bars(days: pl.DataFrame, step: str) -> pl.DataFrame:
     """Weeks from Monday, or calendar months, of session dates; labelled with the last session in them."""
-    price = pl.col("vwap") * pl.col("volume")
-    volume = pl.col("volume").filter(pl.col("vwap").is_not_null())
+    priced = pl.col("volume").filter(pl.col("vwap").is_not_null()).sum()
+    counted = pl.col("trade_count").is_not_null().any()
     return (
         days.group_by("symbol", pl.col("session_date").dt.truncate(step).alias("period"), maintain_order=True)
         .agg(
@@ -199,39 +229,10 @@ def _calendar_bars(days: pl.DataFrame, step: str) -> pl.DataFrame:
             pl.col("high").max(),
             pl.col("low").min(),
             pl.col("close").last(),
-            pl.col("volume", "trade_count").sum(),
-            (price.sum() / volume.sum()).alias("vwap"),
+            pl.col("volume").sum(),
+            pl.when(counted).then(pl.col("trade_count").sum()).alias("trade_count"),
+            pl.when(priced > 0).then((pl.col("vwap") * pl.col("volume")).sum() / priced).alias("vwap"),
             pl.col("session", "provider", "feed").first(),
         )
         .select(*BAR_COLUMNS)
     )
-
-
-def _scan(lake: Path, market: str, table: str) -> str:
-    folder = lake / market / table
-    columns = ", ".join(f'"{name}"' for name in columns_of(table))
-    if not any(folder.glob("symbol=*/*.parquet")):
-        typed = ", ".join(f'CAST(NULL AS {_sql_type(dtype)}) AS "{name}"' for name, dtype in columns_of(table).items())
-        return f"SELECT {typed} WHERE false"
-    files = f"'{_quoted(folder)}/symbol=*/*.parquet'"
-    hive = "hive_partitioning = true, hive_types = {'symbol': VARCHAR}"
-    return f"SELECT {columns} FROM read_parquet({files}, {hive})"  # noqa: S608  # names and paths of our own
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
-
-
-SQL_TYPES = {
-    pl.String: "VARCHAR",
-    pl.Categorical: "VARCHAR",
-    pl.Float64: "DOUBLE",
-    pl.Int64: "BIGINT",
-    pl.Date: "DATE",
-    pl.Datetime: "TIMESTAMPTZ",
-    pl.List: "VARCHAR[]",
-}
-
-
-def _sql_type(dtype: pl.DataType) -> str:
-    return SQL_TYPES[type(dtype)]

@@ -1,6 +1,7 @@
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import polars as pl
 import pytest
@@ -10,6 +11,7 @@ from marketpipe_assets.bars.schema import FLAGS, VENDOR_COLUMNS, conform
 from marketpipe_assets.bars.timeframes import TIMEFRAMES
 from marketpipe_assets.config import Config, load_config
 from marketpipe_assets.lake.merge import write_bars
+from marketpipe_assets.lake.parquet import LakeError
 from marketpipe_assets.query import connect, load_bars, load_ohlcv, select
 
 CONFIGURATION = """
@@ -112,6 +114,30 @@ def test_months_are_calendar_months_of_session_dates() -> None:
     assert months == [(date(2024, 1, 8), 60.0, 14.5), (date(2024, 2, 1), 20.0, 14.5)]
 
 
+def test_a_week_is_whole_whatever_the_range_and_chosen_by_its_last_session() -> None:
+    chosen = load_bars("ACME", "1w", "2024-01-05", "2024-01-08").select("session_date", "volume").rows()
+
+    assert chosen == [(date(2024, 1, 5), 40.0)]
+
+
+def test_what_no_day_of_a_week_has_is_null_in_the_week() -> None:
+    assert load_bars("ACME", "1w")["trade_count"].null_count() == 3
+
+
+def test_symbol_asked_for_twice_comes_once() -> None:
+    assert load_bars(["ACME", "ACME"], "1d").height == 4
+
+
+def test_session_of_another_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a session of regular, pre, post, was 'extended'"):
+        load_bars("ACME", session="extended")  # type: ignore[arg-type]  # what is refused
+
+
+def test_range_that_runs_backwards_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a start before the end, was 2024-01-08 and 2024-01-04"):
+        load_bars("ACME", "1d", "2024-01-08", "2024-01-04")
+
+
 def test_month_and_minute_are_not_confused() -> None:
     assert load_bars("ACME", "1m").height == 40
 
@@ -199,9 +225,31 @@ def test_anything_but_one_select_is_refused(config: Config, sql: str) -> None:
         select(connect(), sql.format(lake=config.lake))
 
 
-def test_files_outside_the_lake_cannot_be_read(tmp_path: Path) -> None:
-    import duckdb
+@pytest.mark.parametrize("place", ["data", "footer"])
+def test_flipped_bit_is_an_error_in_sql_and_in_frames(config: Config, place: str) -> None:
+    (file,) = (config.lake / "shares" / "bars_1m" / "symbol=ACME").glob("2024-01.parquet")
+    content = bytearray(file.read_bytes())
+    content[300 if place == "data" else -40] ^= 1
+    file.write_bytes(content)
 
+    with pytest.raises((LakeError, OSError, duckdb.Error)):
+        select(connect(), "SELECT * FROM bars_1m")
+    with pytest.raises(LakeError):
+        load_bars("ACME")
+
+
+def test_lake_may_lie_below_a_folder_whose_name_looks_like_a_pattern(config: Config, tmp_path: Path) -> None:
+    moved = config.model_copy(update={"lake": config.lake.rename(tmp_path / "lake [1]*?")})
+
+    assert select(connect(moved), "SELECT count(*) FROM bars_1d").item() == 8
+
+
+def test_answer_of_a_type_no_frame_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected columns of types that bars have"):
+        select(connect(), "SELECT max(ts) - min(ts) FROM bars_1m")
+
+
+def test_files_outside_the_lake_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "secret.csv").write_text("a\n1\n")
 
     with pytest.raises(duckdb.PermissionException):

@@ -59,12 +59,19 @@ def test_schedule_recipe_asks_for_the_session_and_skips_other_days(tmp_path: Pat
 
     import dagster as dg
 
+    from marketpipe_assets.defs.market import market_definitions
+
     recipe = next(block for block in blocks("python") if "after_close" in block)
     names: dict[str, object] = {}
     exec(recipe, names)
     written = tmp_path / "marketpipe.yaml"
     written.write_text(blocks("yaml")[0])
-    schedule = names["after_close"](load_config(written).markets["us_equities"])  # type: ignore[operator]  # a function of the README
+    market = load_config(written).markets["us_equities"]
+    schedule = names["after_close"](market)  # type: ignore[operator]  # a function of the README
+    added = dg.Definitions(schedules=[schedule], resources={"lean": None, "lake": None})
+
+    loaded = dg.Definitions.merge(market_definitions(market), added)
+    assert loaded.resolve_schedule_def("us_equities_after_close").job_name == "us_equities_ingest"
 
     def at(day: int) -> object:
         return schedule(dg.build_schedule_context(scheduled_execution_time=datetime(2024, 1, day, 20, 30, tzinfo=UTC)))

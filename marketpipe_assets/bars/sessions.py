@@ -131,6 +131,11 @@ class Sessions:
         start, end = self._minutes["window_start"][position], self._minutes["window_end"][position]
         return pl.Series("in_window", (position >= 0) & (minutes >= start) & (minutes < end))
 
+    def owners(self, bars: pl.DataFrame) -> pl.Series:
+        """The session each bar of an assigned frame belongs to; for a bar on a closed day the one after it."""
+        row = np.searchsorted(self._days, days_of(bars["session_date"]))
+        return self.table["session_date"].gather(np.minimum(row, self._days.size - 1))
+
     def owned_dates(self, dates: Iterable[date]) -> list[date]:
         """The sessions' own dates and the closed days that lead up to each, sorted.
 

@@ -34,7 +34,7 @@ def usable(config: Config) -> list[str]:
 def _line(market: Market) -> str:
     from marketpipe_assets.defs.partitions import partitions_of
 
-    keys = partitions_of(market.sessions, market.symbols, market.start).get_num_partitions()
+    keys = partitions_of(market).get_num_partitions()
     return (
         f"{market.name}: {len(market.symbols):,} symbols of {market.provider}, {market.calendar} since {market.start}, "
         f"{keys:,} partitions, bars of {', '.join(('1m', *market.timeframes))}"

@@ -6,9 +6,9 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from marketpipe_assets.bars.sessions import Sessions
+from marketpipe_assets.config import Market
 from marketpipe_assets.defs.metadata import bars_metadata
-from marketpipe_assets.defs.partitions import selection_of
+from marketpipe_assets.defs.partitions import check_size, selection_of
 from marketpipe_assets.lake.merge import write_bars
 from marketpipe_assets.lake.scan import read_bars
 
@@ -19,18 +19,20 @@ class LakeIOManager(dg.IOManager):
     A session's partition also holds the bars of the closed days that lead up to it.
     """
 
-    def __init__(self, lake: Path, sessions: Mapping[str, Sessions]) -> None:
+    def __init__(self, lake: Path, markets: Mapping[str, Market]) -> None:
         self._lake = lake
-        self._sessions = sessions
+        self._markets = markets
 
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
         market, table = context.asset_key.path
         symbols, dates = selection_of(context.asset_partition_keys)
-        owned = self._sessions[market].owned_dates(dates)
+        owned = self._markets[market].sessions.owned_dates(dates)
         written = write_bars(self._lake, market, table, obj, symbols, owned)
         context.add_output_metadata(bars_metadata(obj, symbols, dates, self._lake / market / table, written))
 
     def load_input(self, context: dg.InputContext) -> pl.DataFrame:
         market, table = context.asset_key.path
-        symbols, dates = selection_of(context.asset_partition_keys)
-        return read_bars(self._lake, market, table, symbols, self._sessions[market].owned_dates(dates))
+        selection = selection_of(context.asset_partition_keys)
+        check_size(self._markets[market], selection, "aggregate")
+        owned = self._markets[market].sessions.owned_dates(selection.dates)
+        return read_bars(self._lake, market, table, selection.symbols, owned)

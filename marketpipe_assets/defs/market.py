@@ -16,7 +16,7 @@ from marketpipe_assets.defs.partitions import partitions_of
 def market_definitions(market: Market) -> dg.Definitions:
     """Everything of a market but its provider, which is a resource of the provider's name."""
     warnings.filterwarnings("ignore", category=dg.BetaWarning)  # one a backfill policy, on every load
-    partitions = partitions_of(market.sessions, market.symbols, market.start)
+    partitions = partitions_of(market)
     return dg.Definitions(
         assets=[
             raw_bars(market, partitions),

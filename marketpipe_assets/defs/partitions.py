@@ -12,7 +12,9 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
 )
 
+from marketpipe_assets.bars.clock import next_day
 from marketpipe_assets.bars.sessions import Sessions
+from marketpipe_assets.config import Market
 
 WHOLE_RANGE = dg.BackfillPolicy.single_run()
 MOST_KEYS = 100_000  # what Dagster advises per asset; past it pages and ticks slow sharply
@@ -30,17 +32,19 @@ class Selection(NamedTuple):
         return len(self.symbols) * len(self.dates)
 
 
-def partitions_of(sessions: Sessions, symbols: Sequence[str], start: date) -> dg.MultiPartitionsDefinition:
+def partitions_of(market: Market) -> dg.MultiPartitionsDefinition:
     """`2024-01-02|AAPL`: one key per session and symbol; days without a session have none.
 
-    Raises `ValueError` where there would be more than `MOST_KEYS`.
+    Raises `ValueError` where there would be more than `MOST_KEYS`, those of the coming months included: a market that
+    loads today loads then as well.
     """
+    sessions, symbols = market.sessions, market.symbols
     if (keys := len(sessions.dates) * len(symbols)) > MOST_KEYS:
         fitting = MOST_KEYS // len(sessions.dates)
         raise ValueError(
-            f"expected at most {MOST_KEYS:,} partitions in a market, was {keys:,} ({len(symbols)} symbols × "
-            f"{len(sessions.dates)} sessions since {start}): split it into markets of at most {fitting} symbols, or "
-            "begin later"
+            f"expected at most {MOST_KEYS:,} partitions in market {market.name}, was {keys:,} ({len(symbols)} symbols "
+            f"× {len(sessions.dates)} sessions from {sessions.dates[0]} to {sessions.dates[-1]}): split it into "
+            f"markets of at most {fitting} symbols, or begin later"
         )
     return dg.MultiPartitionsDefinition(
         {
@@ -83,6 +87,19 @@ def selection_of(keys: Iterable[str]) -> Selection:
             f"{len(dates)} sessions"
         )
     return Selection(symbols, dates)
+
+
+def check_size(market: Market, selection: Selection, command: str) -> None:
+    """Refuse a run that would hold more than the market's limit in memory, with the command that plans it."""
+    if selection.symbol_days <= market.max_symbol_days_per_run:
+        return
+    symbols, dates = selection
+    raise dg.Failure(
+        f"expected at most {market.max_symbol_days_per_run:,} symbol-days in one run (max_symbol_days_per_run of "
+        f"{market.name}), was {selection.symbol_days:,}; this command plans it as several runs: marketpipe {command} "
+        f"--market {market.name} --symbols {','.join(symbols)} --start {dates[0]} --end {next_day(dates[-1])}",
+        allow_retries=False,
+    )
 
 
 def range_tags(selection: Selection) -> Mapping[str, str]:

@@ -152,8 +152,7 @@ def read_file(path: Path, columns: Sequence[str] | None = None, dates: Sequence[
     except FileNotFoundError:
         return None
     with source:
-        if not _is_sealed(source):
-            raise DamagedFile(path, "expected the footer that was written, was another")
+        _check_seal(source, path)
         try:
             file = pq.ParquetFile(source, page_checksum_verification=True)
             groups: Sequence[int] = range(file.num_row_groups)
@@ -162,6 +161,17 @@ def read_file(path: Path, columns: Sequence[str] | None = None, dates: Sequence[
             return file.read_row_groups(list(groups), columns=list(columns) if columns is not None else None)
         except (pa.ArrowException, OSError) as error:
             raise DamagedFile(path, str(error)) from error
+
+
+def check_footer(path: Path) -> None:
+    """Raise `DamagedFile` where a file's footer is not the one that was written. Reads no page."""
+    with pa.OSFile(str(path)) as source:
+        _check_seal(source, path)
+
+
+def _check_seal(source: pa.NativeFile, path: Path) -> None:
+    if not _is_sealed(source):
+        raise DamagedFile(path, "expected the footer that was written, was another")
 
 
 def _is_sealed(source: pa.NativeFile) -> bool:

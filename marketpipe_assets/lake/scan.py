@@ -6,10 +6,11 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as pads
 
 from marketpipe_assets.bars.schema import columns_of, empty
 from marketpipe_assets.lake.layout import BarFile, folder_symbol, period_of
-from marketpipe_assets.lake.parquet import frame_of, read_file
+from marketpipe_assets.lake.parquet import check_footer, frame_of, read_file
 
 
 def read_bars(
@@ -48,6 +49,36 @@ def planned_files(market: str, table: str, symbols: Iterable[str], dates: Iterab
     """Every file that may hold these bars, by symbol, then period."""
     periods = sorted({period_of(table, day) for day in dates})
     return (BarFile(market, table, symbol, period) for symbol in symbols for period in periods)
+
+
+def table_dataset(lake: Path, market: str, table: str) -> pads.Dataset:
+    """All files of a table for engines that read Arrow, page checksums verified as they are read, `symbol` as text.
+
+    The one reader that lists a table's files. Raises `DamagedFile` for a footer that is not the one written; a damaged
+    page raises `OSError` when it is read.
+    """
+    folder = lake / market / table
+    files = sorted(folder.glob("symbol=*/*.parquet"))
+    schema = _arrow_schema(table)
+    if not files:
+        return pads.dataset(schema.empty_table())
+    for file in files:
+        check_footer(file)
+    return pads.dataset(
+        [str(file) for file in files],
+        schema=schema,
+        format=pads.ParquetFileFormat(
+            default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+        ),
+        partitioning=pads.partitioning(pa.schema([("symbol", pa.string())]), flavor="hive"),
+        partition_base_dir=str(folder),
+    )
+
+
+def _arrow_schema(table: str) -> pa.Schema:
+    """The table's columns, with text where files have dictionaries: those of two files need not agree."""
+    fields = empty(columns_of(table)).to_arrow().schema
+    return pa.schema([(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in fields])
 
 
 def bar_counts(lake: Path, market: str, table: str, symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:

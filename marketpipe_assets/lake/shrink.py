@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from marketpipe_assets.lake.scan import bar_counts, read_bars
+from marketpipe_assets.lake.scan import read_bars
 
 KEY = ("symbol", "session_date")
 
@@ -26,8 +26,8 @@ def guard_shrink(
     lake: Path, market: str, table: str, bars: pl.DataFrame, symbols: Sequence[str], dates: Sequence[date]
 ) -> Guarded:
     """`bars`, but with the stored ones for each symbol-day of which more are stored."""
-    stored = bar_counts(lake, market, table, symbols, dates).rename({"bars": "stored"})
-    fetched = bars.group_by(KEY).agg(pl.len().cast(pl.Int64).alias("fetched"))
+    held = read_bars(lake, market, table, symbols, dates, columns=("symbol", "ts", "session_date"))
+    stored, fetched = _minutes(held, "stored"), _minutes(bars, "fetched")
     shrunk = (
         stored.join(fetched, on=KEY, how="left", maintain_order="left")
         .with_columns(pl.col("fetched").fill_null(0))
@@ -38,3 +38,8 @@ def guard_shrink(
     kept = read_bars(lake, market, table, symbols, shrunk["session_date"].unique().to_list())
     together = pl.concat([bars.join(shrunk, on=KEY, how="anti"), kept.join(shrunk, on=KEY, how="semi")])
     return Guarded(together.sort(KEY, maintain_order=True), shrunk)
+
+
+def _minutes(bars: pl.DataFrame, name: str) -> pl.DataFrame:
+    """How many different minutes each symbol-day has: copies of one that a provider takes back are no loss."""
+    return bars.group_by(KEY, maintain_order=True).agg(pl.col("ts").n_unique().cast(pl.Int64).alias(name))

@@ -34,6 +34,15 @@ class Answered(NamedTuple):
     said: Mapping[str, str]
 
 
+class _Answer(NamedTuple):
+    bars: pl.DataFrame
+    outside: int
+
+    @property
+    def dropped(self) -> str:
+        return f"; {self.outside:,} bars outside the hours asked for were not kept" if self.outside else ""
+
+
 def ask(
     providers: Mapping[str, BarProvider], sessions: Sessions, symbols: Sequence[str], dates: Sequence[date]
 ) -> Answered:
@@ -55,9 +64,9 @@ def ask(
             failures.append(error)
             said[name] = f"{type(error).__name__}: {error}"
         else:
-            said[name] = f"{answer.height:,} bars for {wanted.height:,} symbol-days"
-            bars = pl.concat([bars, answer])
-            wanted = wanted.join(answer.select(KEY).unique(), on=KEY, how="anti", maintain_order="left")
+            said[name] = f"{answer.bars.height:,} bars for {wanted.height:,} symbol-days{answer.dropped}"
+            bars = pl.concat([bars, answer.bars])
+            wanted = wanted.join(answer.bars.select(KEY).unique(), on=KEY, how="anti", maintain_order="left")
         if wanted.is_empty():
             break
     if failures and not wanted.is_empty():
@@ -65,18 +74,18 @@ def ask(
     return Answered(bars.sort(KEY, maintain_order=True), said)
 
 
-def _answer(provider: BarProvider, sessions: Sessions, wanted: pl.DataFrame) -> pl.DataFrame:
+def _answer(provider: BarProvider, sessions: Sessions, wanted: pl.DataFrame) -> "_Answer":
     symbols = wanted["symbol"].unique(maintain_order=True).to_list()
     dates = wanted["session_date"].unique().sort().to_list()
     vendor = conform(provider.minute_bars(symbols, *sessions.request(dates)), VENDOR_COLUMNS)
     if foreign := sorted(set(vendor["symbol"].unique()) - set(symbols)):
         raise ProviderError(f"expected bars of {', '.join(symbols)}, was also {', '.join(foreign)}")
-    bars = sessions.asked(sessions.assign(vendor), dates)
-    ours = wanted.with_columns(pl.lit(True).alias("ours"))  # a closed day's bars go with the symbol
-    closed = pl.col("session").is_null()
-    return (
-        bars.join(ours, on=KEY, how="left", maintain_order="left").filter(pl.col("ours") | closed).select(*BAR_COLUMNS)
-    )
+    assigned = sessions.assign(vendor)
+    bars = sessions.asked(assigned, dates)
+    leads_to = bars.with_columns(sessions.owners(bars).alias("owner"))  # a closed day's bars go with the session after
+    ours = wanted.rename({"session_date": "owner"})
+    kept = leads_to.join(ours, on=("symbol", "owner"), how="semi", maintain_order="left").select(*BAR_COLUMNS)
+    return _Answer(kept, assigned.height - bars.height)
 
 
 def _symbol_days(symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:

@@ -84,7 +84,7 @@ class Location:
 
 def asset_checks_of(config: Config) -> Sequence[dg.AssetChecksDefinition]:
     market = config.markets[MARKET]
-    return asset_checks(market, partitions_of(market.sessions, market.symbols, market.start))
+    return asset_checks(market, partitions_of(market))
 
 
 def regular_minutes(day: str, count: int = 390, price: float = 10.0, volume: float = 100.0) -> pl.DataFrame:

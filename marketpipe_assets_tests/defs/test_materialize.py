@@ -78,6 +78,15 @@ def test_range_above_the_limit_is_refused_with_the_command_that_plans_it(tmp_pat
     )
 
 
+def test_range_of_longer_bars_above_the_limit_is_refused_too(tmp_path: Path) -> None:
+    location = Location(tmp_path, "max_symbol_days_per_run: 3")
+
+    result = location.run("2024-01-02|ACME...2024-01-03|BOLT", job="shares_judge")
+
+    assert not result.success
+    assert "marketpipe aggregate --market shares" in str(result.all_events)
+
+
 def test_session_that_is_not_over_is_refused_and_nothing_is_stored(tmp_path: Path) -> None:
     location = Location(tmp_path, calendar="24/7")
     day = datetime.now(UTC).date()

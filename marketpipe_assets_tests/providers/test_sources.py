@@ -127,3 +127,25 @@ def test_bars_of_a_symbol_that_was_not_asked_for_are_refused() -> None:
 
     with pytest.raises(ProviderError, match="expected bars of BOLT, was also ACME"):
         ask({"careless": Careless(name="careless")}, SESSIONS, ["BOLT"], [TUESDAY])
+
+
+def test_bars_beyond_the_hours_asked_for_are_counted_and_not_kept() -> None:
+    first = vendor("first", ("ACME", "2024-01-02 15:00"), ("ACME", "2024-01-02 23:00"), ("ACME", "2024-01-03 15:00"))
+
+    answered = ask({"first": first}, SESSIONS, ["ACME"], [TUESDAY, WEDNESDAY])
+
+    assert answered.bars.height == 2
+    assert answered.said["first"].endswith("; 1 bars outside the hours asked for were not kept")
+
+
+def test_bars_of_a_closed_day_come_from_the_provider_of_the_session_after_it() -> None:
+    first = vendor("first", ("ACME", "2024-01-06 15:00"), ("ACME", "2024-01-08 15:00"))
+    second = vendor("second", ("ACME", "2024-01-06 15:00"), ("ACME", "2024-01-09 15:00"))
+
+    answered = ask({"first": first, "second": second}, SESSIONS, ["ACME"], [date(2024, 1, 8), date(2024, 1, 9)])
+
+    assert given(answered.bars) == [
+        ("ACME", date(2024, 1, 6), "first"),
+        ("ACME", date(2024, 1, 8), "first"),
+        ("ACME", date(2024, 1, 9), "second"),
+    ]

@@ -6,11 +6,10 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import polars as pl
 
-from marketpipe_assets.bars.clock import next_day
 from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.metadata import column_schema, markdown
-from marketpipe_assets.defs.partitions import WHOLE_RANGE, Selection, selection_of
+from marketpipe_assets.defs.partitions import WHOLE_RANGE, Selection, check_size, selection_of
 from marketpipe_assets.lake.shrink import Guarded, guard_shrink
 from marketpipe_assets.providers.base import BarProvider, ProviderError
 from marketpipe_assets.providers.sources import PASSING, Answered, ask
@@ -53,6 +52,7 @@ def raw_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.Ass
         description=(
             f"1-minute bars of {market.name} as its provider gave them: unjudged, unadjusted, in the order of "
             "arrival, with provider and feed. Times are UTC and the bar's first minute."
+            f" {market.description or ''}".rstrip()
         ),
     )
     def raw_bars_1m(
@@ -60,7 +60,7 @@ def raw_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.Ass
     ) -> Iterator[dg.Output[pl.DataFrame] | dg.AssetCheckResult]:
         selection = selection_of(context.partition_keys)
         sessions = market.sessions
-        check_size(market, selection)
+        check_size(market, selection, "ingest")
         check_published(market, sessions, selection)
         answered = fetch({name: getattr(context.resources, name) for name in market.providers}, sessions, selection)
         owned = sessions.owned_dates(selection.dates)
@@ -86,19 +86,6 @@ def fetch(providers: Mapping[str, BarProvider], sessions: Sessions, selection: S
     if passing:
         raise dg.RetryRequested(TRIES_AGAIN, max(wait.total_seconds(), 1)) from failure
     raise failure
-
-
-def check_size(market: Market, selection: Selection) -> None:
-    """Refuse a run that would hold more than the market's limit in memory."""
-    if selection.symbol_days <= market.max_symbol_days_per_run:
-        return
-    symbols, dates = selection
-    raise dg.Failure(
-        f"expected at most {market.max_symbol_days_per_run:,} symbol-days in one run (max_symbol_days_per_run of "
-        f"{market.name}), was {selection.symbol_days:,}; this command plans it as several runs: marketpipe ingest "
-        f"--market {market.name} --symbols {','.join(symbols)} --start {dates[0]} --end {next_day(dates[-1])}",
-        allow_retries=False,
-    )
 
 
 def check_published(market: Market, sessions: Sessions, selection: Selection) -> None:
