@@ -18,6 +18,8 @@ PROVIDERS: Mapping[str, str] = {
     "alpaca": "marketpipe_assets.providers.alpaca:AlpacaProvider",
     "massive": "marketpipe_assets.providers.massive:MassiveProvider",
     "massive_flat": "marketpipe_assets.providers.massive:MassiveFlatProvider",
+    "binance": "marketpipe_assets.providers.binance:BinanceProvider",
+    "kraken": "marketpipe_assets.providers.kraken:KrakenProvider",
     "databento": "marketpipe_assets.providers.databento:DatabentoProvider",
     "tiingo": "marketpipe_assets.providers.tiingo:TiingoProvider",
     "finnhub": "marketpipe_assets.providers.finnhub:FinnhubProvider",
