@@ -30,7 +30,8 @@ pytestmark = [
     ),
 ]
 Found = TypeVar("Found")
-PATIENCE = 120  # seconds; a loaded machine starts Dagster slowly
+VISITS = 4
+PATIENCE = 160  # seconds; a loaded machine starts Dagster slowly
 QUIET = (
     "--headless=new",
     "--no-sandbox",
@@ -44,8 +45,8 @@ QUIET = (
 )
 
 
-def eventually(look: Callable[[], Found], what: str) -> Found:
-    deadline = time.monotonic() + PATIENCE
+def eventually(look: Callable[[], Found], what: str, patience: float = PATIENCE) -> Found:
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         try:
             if found := look():
@@ -53,7 +54,7 @@ def eventually(look: Callable[[], Found], what: str) -> Found:
         except (OSError, StaleElementReferenceException):
             pass
         time.sleep(0.5)
-    raise AssertionError(f"{what} did not appear within {PATIENCE} s")
+    raise AssertionError(f"{what} did not appear within {patience:g} s")
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +113,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 
 def sees(browser: webdriver.Chrome, address: str, *texts: str) -> None:
-    """Open a page and wait until it shows these texts."""
-    browser.get(address)
-    for text in texts:
-        eventually(partial(_shows, browser, text), f"{text!r} at {address}")
+    """Open a page, again where it stands still, until it shows these texts."""
+    for _ in range(VISITS):
+        browser.get(address)
+        with suppress(AssertionError):
+            for text in texts:
+                eventually(partial(_shows, browser, text), f"{text!r} at {address}", PATIENCE / VISITS)
+            return
+    raise AssertionError(f"expected {texts} at {address}, was: {browser.find_element(By.TAG_NAME, 'body').text[:1500]}")
 
 
 def _shows(browser: webdriver.Chrome, text: str) -> bool:

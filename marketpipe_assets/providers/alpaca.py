@@ -24,6 +24,10 @@ from marketpipe_assets.providers.base import (
 from marketpipe_assets.providers.http import Answer, HttpProvider, Request, by_status, closed_before
 
 PAGE = 10_000
+KEY = ("APCA_API_KEY_ID", "ALPACA_KEY")
+SECRET = ("APCA_API_SECRET_KEY", "ALPACA_SECRET")
+"""Alpaca's own names of the two variables, and those of the earlier systems."""
+
 LONGEST_SYMBOLS = 1_800
 """Characters of the list of symbols in one address; Alpaca takes some 2 kB of address."""
 
@@ -126,7 +130,7 @@ class AlpacaProvider(HttpProvider):
         symbols_per_request=100,
         rates=(Rate(200, 60),),
         concurrency=4,
-        secrets=("APCA_API_KEY_ID", "APCA_API_SECRET_KEY"),
+        secrets=(*KEY, *SECRET),
         keyless=True,
         paid_plan="for the last 15 minutes of sip",
     )
@@ -139,8 +143,14 @@ class AlpacaProvider(HttpProvider):
 
     def headers(self) -> Mapping[str, str]:
         """None without secrets: crypto is answered all the same."""
-        names = ("APCA-API-KEY-ID", "APCA-API-SECRET-KEY")
-        return dict(zip(names, self.secrets(), strict=True)) if self.has_secrets else {}
+        if not self.has_keys:
+            return {}
+        return {"APCA-API-KEY-ID": self.secret(*KEY), "APCA-API-SECRET-KEY": self.secret(*SECRET)}
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether one of the names of each of the two keys is set."""
+        return all(any(name in self._secrets for name in names) for names in (KEY, SECRET))
 
     def failure(self, answer: Answer) -> ProviderError | None:
         """401 and 403 stand for a wrong key and for a plan that does not cover the request: the words tell."""
@@ -153,7 +163,7 @@ class AlpacaProvider(HttpProvider):
 
     def ping(self) -> None:
         """Ask for the latest bar of one stock, or of bitcoin where no key is set."""
-        if self.has_secrets:
+        if self.has_keys:
             self.body(Request("/v2/stocks/bars/latest", {"symbols": "SPY", "feed": self.feed}))
         else:
             self.body(Request(f"/v1beta3/crypto/{CRYPTO_FEED}/latest/bars", {"symbols": "BTC/USD"}))
@@ -166,7 +176,7 @@ class AlpacaProvider(HttpProvider):
             return empty(VENDOR_COLUMNS)
         stocks = [symbol for symbol in wanted if "/" not in symbol]
         if stocks:
-            self.secrets()
+            self._check_keys()
             self._check_age(end)
         asked = [
             *((self._stocks, batch) for batch in self._batches(stocks)),
@@ -186,7 +196,7 @@ class AlpacaProvider(HttpProvider):
         """
         if start >= end or not symbols:
             return pl.DataFrame(schema=dict(ACTIONS))
-        self.secrets()
+        self._check_keys()
         last = end - timedelta(days=1)
         window: Mapping[str, str | int] = {"start": f"{start}", "end": f"{last}", "limit": 1000, "sort": "asc"}
         frames = self.in_parallel(lambda batch: self._actions(batch, window), list(self._batches(symbols)))
@@ -199,6 +209,11 @@ class AlpacaProvider(HttpProvider):
     @property
     def _crypto(self) -> Endpoint:
         return Endpoint(f"/v1beta3/crypto/{CRYPTO_FEED}/bars", {}, CRYPTO_FEED)
+
+    def _check_keys(self) -> None:
+        """Raise `AuthFailed` that names the variables where a key is missing, before anything is asked."""
+        for names in (KEY, SECRET):
+            self.secret(*names)
 
     def _check_age(self, end: datetime) -> None:
         if self.feed != "sip" or not self.delay_minutes:

@@ -173,7 +173,7 @@ class BinanceProvider(HttpProvider):
     def _heed_weight(self, answer: Answer) -> None:
         used = answer.headers.get("x-mbx-used-weight-1m", "")
         if used.isdecimal() and int(used) > MOST_WEIGHT:
-            self.connection._bucket.pause(_next_minute())  # noqa: SLF001  # nothing else pauses after a good answer
+            self.connection.pause(_next_minute())
 
     def _bars(self, symbol: str, span: Span) -> pl.DataFrame:
         with suppress(NotFound):  # not published yet, or from before the symbol was listed

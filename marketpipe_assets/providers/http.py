@@ -11,7 +11,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
+from threading import Event, Lock
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 from urllib.parse import quote, urlsplit
@@ -190,11 +190,6 @@ class HttpProvider(BarProvider):
         raise AuthFailed(f"{self.name}: expected {' or '.join(names)} in the environment, was not set")
 
     @property
-    def has_secrets(self) -> bool:
-        """Whether all of `capabilities.secrets` are set."""
-        return all(name in self._secrets for name in self.capabilities.secrets)
-
-    @property
     def rates(self) -> tuple[Rate, ...]:
         """The quota to keep to."""
         own = self.requests_per_minute
@@ -254,14 +249,22 @@ class HttpProvider(BarProvider):
 
     def in_parallel(self, work: Callable[[Item], T], items: Sequence[Item]) -> list[T]:
         """`work` of each item, in order, `concurrency` at a time. The first failure is raised; the rest not begun."""
+        failed = Event()
+
+        def begun(item: Item) -> T:
+            if failed.is_set():
+                raise CancelledError
+            try:
+                return work(item)
+            except BaseException:
+                failed.set()
+                raise
+
         with ThreadPoolExecutor(self.concurrency or self.capabilities.concurrency) as pool:
-            futures = [pool.submit(work, item) for item in items]
-            done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in waiting:
-                future.cancel()
-            failed = [error for future in done if (error := future.exception()) is not None]
-        if failed:
-            raise failed[0]
+            futures = [pool.submit(begun, item) for item in items]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        if first := next((error for error in errors if not isinstance(error, CancelledError)), None):
+            raise first
         return [future.result() for future in futures]
 
 
@@ -289,6 +292,10 @@ class Connection:
         logging.getLogger("httpx").removeFilter(self._redact_record)
         self._client.close()
         self._bucket.close()
+
+    def pause(self, until: float) -> None:
+        """Let no process of this machine ask with this quota before `until` (seconds since 1970)."""
+        self._bucket.pause(until)
 
     def ask(self, request: Request, read: Callable[[Answer, int], T]) -> T:
         """What `read` makes of the answer and the number of the attempt; where it is `Transient`, it is asked again."""

@@ -46,12 +46,12 @@ def test_a_newer_version_is_a_note(tmp_path: Path) -> None:
     assert result.stderr.startswith("note: ")
 
 
-def test_providers_name_the_blocks_that_use_them(tmp_path: Path) -> None:
+def test_providers_say_what_they_can_do_and_which_blocks_use_them(tmp_path: Path) -> None:
     result = marketpipe("providers", "--config", configured(tmp_path))
 
     (synthetic,) = (line for line in result.stdout.splitlines() if line.startswith("synthetic"))
     assert result.exit_code == 0
-    assert "marketpipe_assets.providers.synthetic:SyntheticProvider" in synthetic
+    assert "any date" in synthetic
     assert "shares, coins" in synthetic
 
 
@@ -59,5 +59,21 @@ def test_providers_are_listed_where_the_configuration_is_wrong(tmp_path: Path) -
     result = marketpipe("providers", "--config", configured(tmp_path, "config_version: 1\nlakes: x\n"))
 
     assert result.exit_code == 2
-    assert "SyntheticProvider" in result.stdout
+    assert "synthetic" in result.stdout
     assert "error: " in result.stderr
+
+
+def test_provider_without_its_key_fails_the_connection_test(tmp_path: Path) -> None:
+    text = CONFIGURATION.replace("coins:", "vendor: {type: massive}\n  coins:", 1)
+
+    result = marketpipe("providers", "--test", "--config", configured(tmp_path, text))
+
+    assert result.exit_code == 1
+    assert "shares: on this machine, nothing to ask" in result.stdout
+    assert "error: AuthFailed: vendor: expected " in result.stderr
+
+
+def test_page_of_the_documentation_is_the_matrix_of_the_code() -> None:
+    result = marketpipe("providers", "--markdown")
+
+    assert result.stdout.strip() in (Path(__file__).parents[2] / "docs" / "providers.md").read_text()

@@ -7,7 +7,7 @@ import logging
 import time
 import traceback
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -67,6 +67,23 @@ def told(served: Sequence[Row]) -> list[tuple[datetime, float, float]]:
     return [(row.ts, row.close, row.volume) for row in served]
 
 
+def _has_secrets(contract: "type[ProviderContract]") -> bool:
+    return bool(provider_class(contract.kind).capabilities.secrets)
+
+
+OF_SOME_VENDORS: Mapping[str, Callable[["type[ProviderContract]"], bool]] = {
+    "test_an_answer_without_its_bars_is_malformed": lambda each: each.without_key is not None,
+    "test_an_error_with_status_200_is_an_error": lambda each: each.error_in_200 is not None,
+    "test_a_page_that_is_named_twice_is_malformed": lambda each: each.paged,
+    "test_a_later_page_that_fails_fails_the_call": lambda each: each.paged,
+    "test_a_wrong_key_is_told_with_its_variables_and_not_tried_again": lambda each: each.unauthorized is not None,
+    "test_a_missing_key_is_told_with_its_variables_when_it_is_needed": lambda each: not each.keyless,
+    "test_a_plan_that_does_not_cover_it_is_told_and_not_tried_again": lambda each: each.not_entitled is not None,
+    "test_no_secret_is_in_any_text_of_a_failing_call": _has_secrets,
+}
+"""Tests of the contract that only some vendors can be held to → which."""
+
+
 class ProviderContract:
     """Attributes and the first methods are the vendor's; what is None, the vendor does not have."""
 
@@ -84,6 +101,12 @@ class ProviderContract:
     paged: ClassVar[bool] = True
     keyless: ClassVar[bool] = False
     """Whether these bars are answered without a key."""
+
+    def __init_subclass__(cls) -> None:
+        """Leave out the tests of what the vendor does not have: they are not skipped, there is nothing to test."""
+        for test, has in OF_SOME_VENDORS.items():
+            if not has(cls):
+                setattr(cls, test, None)
 
     @abstractmethod
     def vendor(self, bars: Bars, page_size: int) -> Vendor:
@@ -340,8 +363,6 @@ class ProviderContract:
 
     @pytest.mark.usefixtures("bars")
     def test_an_answer_without_its_bars_is_malformed(self, server: VendorServer, folder: Path) -> None:
-        if self.without_key is None:
-            pytest.skip("the vendor's answer has no keys")
         server.always = self.without_key
 
         with pytest.raises(Malformed):
@@ -349,16 +370,13 @@ class ProviderContract:
 
     @pytest.mark.usefixtures("bars")
     def test_an_error_with_status_200_is_an_error(self, server: VendorServer, folder: Path) -> None:
-        if self.error_in_200 is None:
-            pytest.skip("the vendor's errors have a status")
+        assert self.error_in_200 is not None
         server.always, expected = self.error_in_200
 
         with pytest.raises(expected):
             self.ask(self.provider(server, folder))
 
     def test_a_page_that_is_named_twice_is_malformed(self, server: VendorServer, folder: Path, bars: Bars) -> None:
-        if not self.paged:
-            pytest.skip("the vendor names no pages")
         server.vendor = self.repeating(bars)
 
         with pytest.raises(Malformed, match="seen before"):
@@ -368,8 +386,6 @@ class ProviderContract:
 
     @pytest.mark.usefixtures("bars")
     def test_a_later_page_that_fails_fails_the_call(self, server: VendorServer, folder: Path) -> None:
-        if not self.paged:
-            pytest.skip("the vendor names no pages")
         first: list[Seen] = []
 
         def second_fails(seen: Seen) -> Reply:
@@ -385,8 +401,6 @@ class ProviderContract:
     def test_a_wrong_key_is_told_with_its_variables_and_not_tried_again(
         self, server: VendorServer, folder: Path
     ) -> None:
-        if self.unauthorized is None:
-            pytest.skip("the vendor needs no key")
         server.always = self.unauthorized
 
         with pytest.raises(AuthFailed, match=provider_class(self.kind).capabilities.secrets[0]):
@@ -398,8 +412,6 @@ class ProviderContract:
     def test_a_missing_key_is_told_with_its_variables_when_it_is_needed(
         self, server: VendorServer, folder: Path
     ) -> None:
-        if self.keyless:
-            pytest.skip("the vendor needs no key")
         provider = self.provider(server, folder)
         provider.give_secrets({})
 
@@ -412,8 +424,6 @@ class ProviderContract:
     def test_a_plan_that_does_not_cover_it_is_told_and_not_tried_again(
         self, server: VendorServer, folder: Path
     ) -> None:
-        if self.not_entitled is None:
-            pytest.skip("the vendor has one plan")
         server.always = self.not_entitled
 
         with pytest.raises(NotEntitled):

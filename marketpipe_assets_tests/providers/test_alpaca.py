@@ -98,7 +98,7 @@ def test_stocks_are_asked_for_raw_by_feed_and_by_the_name_of_the_day(server: Ven
         "feed": "sip",
     }
     assert seen.headers["apca-api-key-id"].endswith("-0")
-    assert seen.headers["apca-api-secret-key"].endswith("-1")
+    assert seen.headers["apca-api-secret-key"].endswith("-2")
 
 
 def test_stocks_and_coins_of_one_call_come_from_their_own_paths(server: VendorServer, folder: Path) -> None:

@@ -88,7 +88,6 @@ class TestBinanceRest(ProviderContract):
     error_in_200 = (as_json({"code": -1121, "msg": "Invalid symbol."}), NotFound)
     keyless = True
     archives: ClassVar[bool] = False
-    test_no_secret_is_in_any_text_of_a_failing_call = None  # type: ignore[assignment]  # there is no secret
 
     def vendor(self, bars: Bars, page_size: int) -> Vendor:
         return binance_of(bars, page_size, archives=self.archives)

@@ -52,7 +52,6 @@ class TestKraken(ProviderContract):
     error_in_200 = (failed("EGeneral:Invalid arguments"), BadRequest)
     paged = False
     keyless = True
-    test_no_secret_is_in_any_text_of_a_failing_call = None  # type: ignore[assignment]  # there is no secret
 
     def vendor(self, bars: Bars, page_size: int) -> Vendor:
         def answered(seen: Seen) -> Reply:
