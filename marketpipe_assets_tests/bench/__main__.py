@@ -140,7 +140,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--symbols", type=int, default=20)
     parser.add_argument("--sessions", type=int, default=60)
-    parser.add_argument("--repetitions", type=int, default=9, help="turns of script and functions")
+    parser.add_argument("--repetitions", type=int, default=20, help="turns of script and functions")
     parser.add_argument("--dagster-runs", type=int, default=1, help="0 leaves Dagster out")
     parser.add_argument("--folder", type=Path, help="where to write; the system's temporary folder where not given")
     options = parser.parse_args(arguments)
