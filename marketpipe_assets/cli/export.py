@@ -35,8 +35,17 @@ def csv(frame: "pl.DataFrame") -> bytes:
 
 
 def json(frame: "pl.DataFrame") -> bytes:
-    """`{"count": n, "results": [...]}`; times are ISO 8601, what is not a finite number is null."""
-    return f'{{"count": {frame.height}, "results": {with_iso_times(frame).write_json()}}}\n'.encode()
+    """`{"count": n, "results": [...]}`; times are ISO 8601, what is not a finite number is null.
+
+    Decimals, which DuckDB makes of sums, are numbers: integers where they have no places, else floats.
+    """
+    import polars as pl
+
+    decimals = {name: dtype for name, dtype in frame.schema.items() if isinstance(dtype, pl.Decimal)}
+    plain = with_iso_times(frame).with_columns(
+        pl.col(name).cast(pl.Float64 if dtype.scale else pl.Int128) for name, dtype in decimals.items()
+    )
+    return f'{{"count": {frame.height}, "results": {plain.write_json()}}}\n'.encode()
 
 
 def parquet(frame: "pl.DataFrame") -> bytes:

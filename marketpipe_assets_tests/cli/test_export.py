@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
@@ -24,6 +25,15 @@ def test_times_are_iso_8601_and_no_number_is_null() -> None:
     frame = pl.DataFrame({"ts": [datetime(2024, 1, 2, 14, 30, tzinfo=UTC)], "vwap": [float("nan")]})
 
     assert json(frame).decode() == '{"count": 1, "results": [{"ts":"2024-01-02T14:30:00+00:00","vwap":null}]}\n'
+
+
+def test_decimals_are_numbers() -> None:
+    frame = pl.DataFrame(
+        {"sum": [Decimal(3597040)], "none": [None], "part": [Decimal("1.25")]},
+        schema={"sum": pl.Decimal(38, 0), "none": pl.Decimal(38, 0), "part": pl.Decimal(9, 2)},
+    )
+
+    assert json(frame).decode() == '{"count": 1, "results": [{"sum":3597040,"none":null,"part":1.25}]}\n'
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
