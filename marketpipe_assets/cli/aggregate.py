@@ -1,5 +1,10 @@
 """`marketpipe aggregate`: judge stored raw bars again and rebuild valid, quarantined and longer bars."""
 
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from marketpipe_assets.cli.ingest import finish
 from marketpipe_assets.cli.options import (
     ConfigOption,
@@ -10,9 +15,15 @@ from marketpipe_assets.cli.options import (
     chosen_market,
     configuration,
     listed,
+    retired,
 )
+from marketpipe_assets.cli.outcome import lake_access, note
 from marketpipe_assets.cli.runs import Plan, run_each, selections
-from marketpipe_assets.cli.stored import AllOption, DaysOption, chosen_days
+from marketpipe_assets.cli.stored import RAW, AllOption, DaysOption, chosen_days
+from marketpipe_assets.config import Market
+
+if TYPE_CHECKING:
+    from marketpipe_assets.defs.partitions import Selection
 
 
 def aggregate(
@@ -36,5 +47,35 @@ def aggregate(
     chosen = chosen_market(loaded, market, names)
     wanted = chosen_days(loaded.lake, chosen, names, days=days, every=every, start=start, end=end)
     job = judge_job_name(chosen.name)
-    plans = [Plan(chosen.name, job, selection) for selection in selections(chosen, wanted)]
-    finish(loaded, chosen, plans, run_each(loaded, plans))
+    gone = retired(chosen, names)
+    plans = [Plan(chosen.name, job, part) for part in selections(chosen, _without(gone, wanted))]
+    failed = run_each(loaded, plans) if plans else []
+    if gone:
+        note(f"{', '.join(gone)} retired from {chosen.name}: rebuilt without a run in the web UI")
+    apart = selections(chosen, _without(chosen.symbols, wanted))
+    with lake_access():
+        for part in apart:
+            _rebuild(loaded.lake, chosen, part)
+    finish(loaded, chosen, [*(plan.selection for plan in plans), *apart], failed)
+
+
+def _without(symbols: Collection[str], wanted: Mapping[date, Sequence[str]]) -> Mapping[date, Sequence[str]]:
+    left = {day: [symbol for symbol in held if symbol not in symbols] for day, held in wanted.items()}
+    return {day: held for day, held in left.items() if held}
+
+
+def _rebuild(lake: Path, market: Market, selection: "Selection") -> None:
+    from marketpipe_assets.bars.quarantine import split_by_rules
+    from marketpipe_assets.bars.resample import Anchor, resample
+    from marketpipe_assets.bars.timeframes import TIMEFRAMES
+    from marketpipe_assets.lake.merge import write_bars
+    from marketpipe_assets.lake.scan import read_bars
+
+    symbols, owned = selection.symbols, market.sessions.owned_dates(selection.dates)
+    raw = read_bars(lake, market.name, RAW, symbols, owned)
+    split = split_by_rules(raw, market.rule_set, market.sessions)
+    timeframes = [TIMEFRAMES[label] for label in market.timeframes]
+    longer = resample(split.valid, timeframes, market.sessions, market.session, Anchor(market.anchor))
+    tables = {each.table: longer[each.label] for each in timeframes}
+    for name, frame in {"bars_1m": split.valid, "quarantined_bars_1m": split.quarantined, **tables}.items():
+        write_bars(lake, market.name, name, frame, symbols, owned)

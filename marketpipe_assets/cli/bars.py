@@ -10,7 +10,7 @@ import typer
 
 from marketpipe_assets.cli import export
 from marketpipe_assets.cli.display import counted
-from marketpipe_assets.cli.options import ConfigOption, MarketOption, configuration, iso_date, listed
+from marketpipe_assets.cli.options import ConfigOption, MarketOption, chosen_market, configuration, iso_date, listed
 from marketpipe_assets.cli.outcome import RunTimeError, UserError, lake_access, note, user_input
 from marketpipe_assets.cli.query import print_frame
 from marketpipe_assets.config import Config
@@ -23,6 +23,7 @@ TABLE_COLUMNS = ("symbol", "ts", "session_date", "open", "high", "low", "close",
 SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
 
 Format = Literal["table", "csv", "json", "parquet"]
+Session = Literal["regular", "pre", "post"]
 
 
 def bars(  # noqa: PLR0913, PLR0917  # one per option
@@ -53,9 +54,7 @@ def bars(  # noqa: PLR0913, PLR0917  # one per option
         int | None,
         typer.Option("--limit", "-l", metavar="N", min=1, help="Most rows.", show_default=f"{TABLE_ROWS} in a table"),
     ] = None,
-    session: Annotated[
-        Literal["regular", "pre", "post"] | None, typer.Option(help="Only bars of this part of the day.")
-    ] = None,
+    session: Annotated[Session | None, typer.Option(help="Only bars of this part of the day.")] = None,
     market: MarketOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -65,20 +64,25 @@ def bars(  # noqa: PLR0913, PLR0917  # one per option
     and the bar's first instant. Symbols nobody knows are named on stderr.
     """
     first, last = _bounds(start, end, start_date, end_date)
-    kind = form or (SUFFIXES.get(output.suffix, "table") if output is not None else "table")
+    kind = form or _kind_of(output)
     if kind == "parquet" and output is None:
         raise UserError("expected --output with --format parquet: it is not text")
     loaded = configuration(config)
     frame = _loaded(loaded, _resolved(loaded, market, listed(symbols)), timeframe, first, last, session)
-    if kind == "table":
-        _show_table(frame, limit or TABLE_ROWS, output)
-        return
-    content = export.FORMATS[kind](frame if limit is None else frame.head(limit))
+    if output is not None:
+        _write(frame, kind, limit, output)
+    elif kind == "table":
+        _show_table(frame, limit or TABLE_ROWS)
+    else:
+        typer.echo(export.FORMATS[kind](frame[:limit]), nl=False)
+
+
+def _kind_of(output: Path | None) -> str:
     if output is None:
-        typer.echo(content, nl=False)
-        return
-    export.write_whole(output, content)
-    note(f"{counted(frame.height, 'bar')} written to {output}")
+        return "table"
+    if output.suffix.lower() not in SUFFIXES:
+        raise UserError(f"--output: expected a name that ends in {', '.join(SUFFIXES)}, or --format, was {output}")
+    return SUFFIXES[output.suffix.lower()]
 
 
 def _bounds(
@@ -107,13 +111,8 @@ def _moment(text: str | None, option: str) -> str | None:
 
 def _resolved(config: Config, market: str | None, symbols: Sequence[str]) -> dict[str, list[str]]:
     """Market → those of the symbols it has. Names the rest on stderr, and fails where there is no other."""
-    from marketpipe_assets.lake.scan import held
-
-    if market is not None and market not in config.markets:
-        raise UserError(f"expected a market of {', '.join(config.markets)}, was {market!r}")
-    markets = [config.markets[name] for name in ([market] if market is not None else config.markets)]
-    known = {each.name: {*each.symbols, *held(config.lake, each.name).get("bars_1m", ())} for each in markets}
-    owners = {symbol: [name for name, theirs in known.items() if symbol in theirs] for symbol in symbols}
+    known = list(config.markets) if market is None else [chosen_market(config, market, ()).name]
+    owners = {symbol: [name for name in known if _has(config, name, symbol)] for symbol in symbols}
     for symbol, names in owners.items():
         if len(names) > 1:
             raise UserError(f"expected one market with {symbol}, was {', '.join(names)}: name it with --market")
@@ -125,13 +124,21 @@ def _resolved(config: Config, market: str | None, symbols: Sequence[str]) -> dic
     return {name: [symbol for symbol in symbols if owners[symbol] == [name]] for name in found}
 
 
+def _has(config: Config, market: str, symbol: str) -> bool:
+    try:
+        chosen_market(config, market, [symbol])
+    except UserError:
+        return False
+    return True
+
+
 def _loaded(
     config: Config,
     symbols: dict[str, list[str]],
     timeframe: str,
     start: str | None,
     end: str | None,
-    session: str | None,
+    session: Session | None,
 ) -> "pl.DataFrame":
     import polars as pl
 
@@ -144,18 +151,29 @@ def _loaded(
         )
 
 
-def _show_table(frame: "pl.DataFrame", limit: int, output: Path | None) -> None:
+def _newest_first(frame: "pl.DataFrame") -> "pl.DataFrame":
     import polars as pl
 
-    newest = frame.sort(pl.col("symbol").rank("dense"), "ts", descending=[False, True]).select(TABLE_COLUMNS)
-    shown = newest.head(limit)
-    if output is not None:
-        text = StringIO()
-        print_frame(shown, text)
-        export.write_whole(output, text.getvalue().encode())
-        return
+    return frame.sort(pl.col("symbol").rank("dense"), "ts", descending=[False, True]).select(TABLE_COLUMNS)
+
+
+def _write(frame: "pl.DataFrame", kind: str, limit: int | None, output: Path) -> None:
+    rows = (_newest_first(frame) if kind == "table" else frame)[:limit]
+    export.write_whole(output, _text_table(rows) if kind == "table" else export.FORMATS[kind](rows))
+    left_out = f" of {frame.height:,}" if rows.height < frame.height else ""
+    note(f"{counted(rows.height, 'bar')}{left_out} written to {output}")
+
+
+def _text_table(frame: "pl.DataFrame") -> bytes:
+    text = StringIO()
+    print_frame(frame, text)
+    return text.getvalue().encode()
+
+
+def _show_table(frame: "pl.DataFrame", limit: int) -> None:
+    shown = _newest_first(frame).head(limit)
     print_frame(shown)
-    if shown.height < newest.height:
-        note(f"{shown.height:,} of {counted(newest.height, 'bar')} printed; --limit prints more")
-    elif newest.is_empty():
+    if shown.height < frame.height:
+        note(f"{shown.height:,} of {counted(frame.height, 'bar')} printed; --limit prints more")
+    elif frame.is_empty():
         note("no bars in this range: marketpipe status tells what is held")

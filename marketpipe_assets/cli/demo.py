@@ -11,8 +11,8 @@ import typer
 
 from marketpipe_assets.cli.display import console, counted, span, table
 from marketpipe_assets.cli.ingest import ingest_plans
-from marketpipe_assets.cli.options import ConfigOption, configuration, over
-from marketpipe_assets.cli.outcome import lake_access, say
+from marketpipe_assets.cli.options import ConfigOption, configuration, over, sessions_of
+from marketpipe_assets.cli.outcome import UserError, lake_access, note, say
 from marketpipe_assets.cli.overview import overview, overview_table
 from marketpipe_assets.cli.runs import run_each, selections
 from marketpipe_assets.cli.stored import stored_days
@@ -33,7 +33,7 @@ def demo(config: ConfigOption = None) -> None:
     is held already is not fetched again: a second run is quick and changes nothing.
     """
     loaded = configuration(config)
-    parts = [Part(market, _month(market)) for market in loaded.markets.values()]
+    parts = _parts(loaded)
     with lake_access():
         plans = [plan for part in parts for plan in ingest_plans(part.market, _missing(loaded, part))]
     failed = []
@@ -50,10 +50,21 @@ def demo(config: ConfigOption = None) -> None:
     _show_next(loaded, parts[0].market)
 
 
+def _parts(config: Config) -> list[Part]:
+    months = {market.name: _month(market) for market in config.markets.values()}
+    parts = [Part(config.markets[name], dates) for name, dates in months.items() if dates]
+    none_over = f"no session of {', '.join(name for name, dates in months.items() if not dates)} is over yet"
+    if not parts:
+        raise UserError(none_over)
+    if len(parts) < len(months):
+        note(none_over)
+    return parts
+
+
 def _month(market: Market) -> Sequence[date]:
     """Sessions from the market's start to the end of its month, or of the next one where little of it is left."""
     end = (market.start + timedelta(days=15)).replace(day=1) + timedelta(days=31)
-    return over(market, market.sessions.between(market.start, end.replace(day=1)))
+    return over(market, sessions_of(market).between(market.start, end.replace(day=1)))
 
 
 def _missing(config: Config, part: Part) -> Mapping[date, Sequence[str]]:

@@ -65,6 +65,10 @@ def span(dates: Sequence[date]) -> str:
     return f"{dates[0]} to {dates[-1]}" if len(dates) > 1 else str(dates[0])
 
 
+def some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
+
+
 def counted(count: int, noun: str) -> str:
     """`1 run`, `2,000 runs`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")

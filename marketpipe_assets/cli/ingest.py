@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marketpipe_assets.cli.display import console, counted, span, table
+from marketpipe_assets.cli.display import console, counted, some, span, table
 from marketpipe_assets.cli.options import (
     ConfigOption,
     EndOption,
@@ -19,11 +19,15 @@ from marketpipe_assets.cli.options import (
     in_order,
     listed,
     over,
+    retired,
 )
-from marketpipe_assets.cli.outcome import UserError, lake_access, note, say
+from marketpipe_assets.cli.outcome import RunTimeError, UserError, lake_access, note, say
 from marketpipe_assets.cli.overview import overview, overview_table
 from marketpipe_assets.cli.runs import Failed, Plan, run_each, selections
 from marketpipe_assets.config import Config, Market
+
+if TYPE_CHECKING:
+    from marketpipe_assets.defs.partitions import Selection
 
 
 def ingest(
@@ -45,12 +49,16 @@ def ingest(
     loaded = configuration(config)
     names = listed(symbols)
     chosen = chosen_market(loaded, market, names)
+    if gone := retired(chosen, names):
+        raise UserError(
+            f"expected configured symbols of {chosen.name}, was {', '.join(gone)}: retired, only their bars are held"
+        )
     dates = _finished(chosen, asked_dates(chosen, start, end))
     plans = ingest_plans(chosen, dict.fromkeys(dates, in_order(chosen, names)), allow_shrink=allow_shrink)
     if dry_run:
         show_plan(chosen, plans)
         return
-    finish(loaded, chosen, plans, run_each(loaded, plans))
+    finish(loaded, chosen, [plan.selection for plan in plans], run_each(loaded, plans))
 
 
 def ingest_plans(market: Market, wanted: Mapping[date, Sequence[str]], *, allow_shrink: bool = False) -> list[Plan]:
@@ -63,13 +71,18 @@ def ingest_plans(market: Market, wanted: Mapping[date, Sequence[str]], *, allow_
     return [Plan(market.name, job, selection, run_config) for selection in selections(market, wanted)]
 
 
-def finish(config: Config, market: Market, plans: Sequence[Plan], failed: Sequence[Failed]) -> None:
-    """Print what the lake now holds of what the runs worked on; exit 1 where one failed."""
+def finish(config: Config, market: Market, worked_on: Sequence["Selection"], failed: Sequence[Failed]) -> None:
+    """Print what the lake now holds of what was worked on; exit 1 where one failed, or it is no bar at all."""
     with lake_access():
-        held = overview(config.lake, market, [plan.selection for plan in plans])
+        held = overview(config.lake, market, worked_on)
     console().print(overview_table({market.name: held}))
     if failed:
         raise typer.Exit(say("\n".join(map(str, failed)), 1))
+    if not held.held:
+        asked = counted(held.asked_symbol_days, "symbol-day")
+        raise RunTimeError(f"expected bars of {asked} of {market.name}, was none from {' and '.join(market.providers)}")
+    if bare := sorted(held.symbols - held.held):
+        note(f"no bar of {some(bare)} in these sessions")
 
 
 def show_plan(market: Market, plans: Sequence[Plan]) -> None:
@@ -79,7 +92,7 @@ def show_plan(market: Market, plans: Sequence[Plan]) -> None:
         (
             number,
             market.name,
-            ", ".join(plan.selection.symbols[:5]) + (" …" if len(plan.selection.symbols) > 5 else ""),
+            some(plan.selection.symbols),
             f"{len(plan.selection.dates):,}: {span(plan.selection.dates)}",
             plan.selection.symbol_days,
             len(plan.selection.symbols) * sum(minutes[day] for day in plan.selection.dates),

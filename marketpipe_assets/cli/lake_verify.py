@@ -27,7 +27,7 @@ def verify(
         raise UserError(f"expected a lake with bars, was no folder {root}")
     begun = {*_begun(lake)}
     files = [path for path in sorted(root.rglob("*")) if not path.is_dir() and path not in begun]
-    placed = [path for path in files if _has_a_place(lake, path)]
+    placed = [path for path in files if has_a_place(lake, path)]
     damaged = [(path, reason) for path in _shown(placed) if (reason := _damage(lake, path)) is not None]
     for path in sorted({*files} - {*placed}):
         note(f"{path} is no file of the lake")
@@ -47,7 +47,8 @@ def _tell_leftovers(lake: Path, *, remove: bool) -> None:
         note(f"{path} was begun and not finished; --sweep removes it unless it is being written")
 
 
-def _has_a_place(lake: Path, path: Path) -> bool:
+def has_a_place(lake: Path, path: Path) -> bool:
+    """Whether bars are kept at this path."""
     from marketpipe_assets.bars.schema import MINUTE_TABLES
     from marketpipe_assets.bars.timeframes import TIMEFRAMES
     from marketpipe_assets.lake.layout import bar_file_of

@@ -1,15 +1,18 @@
 """Options that several commands share, and what they select: a configuration, a market, symbols, sessions."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from marketpipe_assets.cli.outcome import UserError, note
 from marketpipe_assets.config import Config, Market, load_config
+
+if TYPE_CHECKING:
+    from marketpipe_assets.bars.sessions import Sessions
 
 ConfigOption = Annotated[
     Path | None,
@@ -54,39 +57,36 @@ def listed(symbols: Sequence[str] | None) -> list[str]:
 
 
 def chosen_market(config: Config, name: str | None, symbols: Sequence[str]) -> Market:
-    """The market of this name; without one that with all the symbols, or the first where none are named."""
-    if name is not None:
-        return _known(_named(config, name), symbols)
-    if not symbols:
+    """The market of this name; without one that with all the symbols, or the first where none are named.
+
+    Raises `UserError` as `market_of` raises `ValueError`.
+    """
+    from marketpipe_assets.query import market_of
+
+    if name is None and not symbols:
         return next(iter(config.markets.values()))
-    holding = [market for market in config.markets.values() if set(symbols) <= set(market.symbols)]
-    if not holding:
-        raise UserError(f"expected symbols of one market of {', '.join(config.markets)}, was {', '.join(symbols)}")
-    if len(holding) > 1:
-        found = ", ".join(market.name for market in holding)
-        raise UserError(f"expected one market with {', '.join(symbols)}, was {found}: name it with --market")
-    return holding[0]
-
-
-def _named(config: Config, name: str) -> Market:
-    if name not in config.markets:
-        raise UserError(f"expected a market of {', '.join(config.markets)}, was {name!r}")
-    return config.markets[name]
-
-
-def _known(market: Market, symbols: Sequence[str]) -> Market:
-    if unknown := [symbol for symbol in symbols if symbol not in market.symbols]:
-        raise UserError(f"expected symbols of {market.name} ({_some(market.symbols)}), was {', '.join(unknown)}")
-    return market
-
-
-def _some(symbols: Sequence[str], most: int = 8) -> str:
-    return ", ".join(symbols[:most]) + (" …" if len(symbols) > most else "")
+    try:
+        return market_of(config, symbols, name)
+    except ValueError as error:
+        raise UserError(str(error).replace("market=", "--market")) from None  # as it is named here
 
 
 def in_order(market: Market, symbols: Sequence[str]) -> Sequence[str]:
     """The symbols in partition order; all of the market's where none are named."""
-    return [symbol for symbol in market.symbols if symbol in symbols] if symbols else market.symbols
+    return sorted(symbols) if symbols else market.symbols
+
+
+def retired(market: Market, symbols: Iterable[str]) -> list[str]:
+    """Those the configuration no longer names. They have no partitions, but bars that can be read."""
+    return [symbol for symbol in symbols if symbol not in market.symbols]
+
+
+def sessions_of(market: Market) -> "Sessions":
+    """The market's sessions. Raises `UserError` where its calendar does not reach back to its start."""
+    try:
+        return market.sessions
+    except ValueError as error:
+        raise UserError(f"market {market.name}: {error}") from None
 
 
 def iso_date(text: str | None, option: str) -> date | None:
@@ -111,7 +111,7 @@ def asked_dates(market: Market, start: str | None, end: str | None) -> Sequence[
         raise UserError(f"expected an --end of {tomorrow} at most, was {last}: bars of the future do not exist")
     if first < market.start:
         note(f"{market.name} begins on {market.start}: earlier sessions are left out")
-    dates = market.sessions.between(first, last)
+    dates = sessions_of(market).between(first, last)
     if not dates:
         raise UserError(f"expected a range with sessions of {market.name} ({market.calendar}), was {first} to {last}")
     return dates

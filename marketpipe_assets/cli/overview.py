@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 class Overview(NamedTuple):
-    """Counts of one market. `symbol_days` are those with raw bars; minutes are regular ones."""
+    """Counts of one market. `held` are the symbols and `symbol_days` those with raw bars; minutes are regular ones."""
 
     symbols: frozenset[str]
+    held: frozenset[str]
     sessions: frozenset[date]
     asked_symbol_days: int
     symbol_days: int
@@ -33,6 +34,7 @@ def overview(lake: Path, market: Market, selections: Iterable["Selection"]) -> O
     parts = [_part(lake, market, *selection) for selection in selections]
     return Overview(
         frozenset().union(*(part.symbols for part in parts)),
+        frozenset().union(*(part.held for part in parts)),
         frozenset().union(*(part.sessions for part in parts)),
         sum(part.asked_symbol_days for part in parts),
         sum(part.symbol_days for part in parts),
@@ -65,6 +67,7 @@ def _part(lake: Path, market: Market, symbols: Sequence[str], dates: Sequence[da
     days = counts["raw_bars_1m"].filter(pl.col("session_date").is_in(list(dates)))
     return Overview(
         frozenset(symbols),
+        frozenset(days["symbol"]),
         frozenset(dates),
         len(symbols) * len(dates),
         days.height,

@@ -7,7 +7,7 @@ import typer
 from marketpipe_assets.cli import export
 from marketpipe_assets.cli.display import console, counted, table
 from marketpipe_assets.cli.options import ConfigOption, configuration
-from marketpipe_assets.cli.outcome import RunTimeError, UserError, note, one_line, user_input
+from marketpipe_assets.cli.outcome import RunTimeError, UserError, note, one_line
 from marketpipe_assets.config import Config
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ def _answer(config: Config, sql: str) -> "pl.DataFrame":
     from marketpipe_assets.query import connect, select
 
     try:
-        with connect(config) as connection, user_input():
+        with connect(config) as connection:
             return select(connection, sql)
     except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.InvalidInputException) as error:
         raise RunTimeError(_reason(error)) from error
-    except duckdb.Error as error:
+    except (duckdb.Error, ValueError) as error:
         raise UserError(_reason(error)) from error
 
 

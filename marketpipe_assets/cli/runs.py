@@ -69,7 +69,7 @@ def selections(market: Market, wanted: Mapping[date, Sequence[str]]) -> list["Se
         Selection(symbols, list(days))
         for chosen, days_of_chosen in groupby(dates, key=lambda day: frozenset(wanted.get(day, ())))
         for days in [list(days_of_chosen)]
-        for symbols in _neighbours(market.symbols, chosen)
+        for symbols in _neighbours(sorted({*market.symbols, *chosen}), chosen)
     ]
     return [part for each in rectangles for part in planned_runs(*each, market.max_symbol_days_per_run)]
 

@@ -10,8 +10,9 @@ from typing import Annotated, NamedTuple
 import typer
 
 from marketpipe_assets.cli.display import console, size, table
-from marketpipe_assets.cli.options import ConfigOption, configuration, over
-from marketpipe_assets.cli.outcome import lake_access, note
+from marketpipe_assets.cli.lake_verify import has_a_place
+from marketpipe_assets.cli.options import ConfigOption, configuration, over, sessions_of
+from marketpipe_assets.cli.outcome import lake_access, note, one_line
 from marketpipe_assets.config import Config, Market, dagster_home
 
 
@@ -63,7 +64,10 @@ def _footers(lake: Path) -> Mapping[tuple[str, str], list[Footer]]:
     from marketpipe_assets.lake.layout import bar_file_of
 
     found = defaultdict[tuple[str, str], list[Footer]](list)
-    for path in sorted(lake.glob("*/*/symbol=*/[0-9]*.parquet")):
+    for path in sorted(lake.glob("*/*/symbol=*/*.parquet")):
+        if not has_a_place(lake, path):
+            note(f"{path} is no file of the lake")
+            continue
         file = bar_file_of(lake, path)
         if (footer := _footer(path, file.symbol)) is not None:
             found[file.market, file.table].append(footer)
@@ -71,13 +75,15 @@ def _footers(lake: Path) -> Mapping[tuple[str, str], list[Footer]]:
 
 
 def _footer(path: Path, symbol: str) -> Footer | None:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from marketpipe_assets.lake.parquet import DamagedFile, check_footer
+
     try:
+        check_footer(path)
         footer = pq.read_metadata(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        note(f"{path} is left out: {error}; marketpipe lake verify tells more")
+    except (DamagedFile, OSError) as error:
+        note(f"left out: {one_line(str(error))}")
         return None
     column = footer.schema.names.index("session_date")
     spans = [footer.row_group(n).column(column).statistics for n in range(footer.num_row_groups)]
@@ -95,7 +101,7 @@ def _held(config: Config, market: Market, footers: Mapping[tuple[str, str], list
     """A daily bar is a symbol-day, so footers tell; only a market without daily bars has its raw ones counted."""
     from marketpipe_assets.cli.stored import stored_days
 
-    configured = len(market.symbols) * len(over(market, market.sessions.between(market.start, date.max)))
+    configured = len(market.symbols) * len(over(market, sessions_of(market).between(market.start, date.max)))
     if "1d" in market.timeframes:
         days = footers.get((market.name, "bars_1d"), ())
         return Held(sum(each.bars for each in days if each.symbol in market.symbols), configured)

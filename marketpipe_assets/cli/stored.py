@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from marketpipe_assets.cli.options import asked_dates, in_order
+from marketpipe_assets.cli.options import asked_dates, in_order, sessions_of
 from marketpipe_assets.cli.outcome import UserError, lake_access
 from marketpipe_assets.config import Market
 
@@ -29,7 +29,7 @@ def stored_days(
     from marketpipe_assets.lake.scan import bar_counts
 
     found = defaultdict[date, list[str]](list)
-    sessions = frozenset(market.sessions.dates if dates is None else dates)
+    sessions = frozenset(sessions_of(market).dates if dates is None else dates)
     for symbol in in_order(market, symbols):  # one at a time: years of thousands of symbols do not fit at once
         for _, day, _ in bar_counts(lake, market.name, table, [symbol], sorted(sessions)).iter_rows():
             found[day].append(symbol)

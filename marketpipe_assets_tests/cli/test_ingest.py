@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,8 @@ def test_the_market_is_the_one_that_has_the_symbols(tmp_path: Path) -> None:
         (["--start", "2024-01-05", "--end", "2024-01-05"], "expected an --end after 2024-01-05 (it is exclusive)"),
         (["--start", "02.01.2024"], "--start: expected a date such as 2024-01-02, was '02.01.2024'"),
         (["--end", "2999-01-01"], "was 2999-01-01: bars of the future do not exist"),
-        (["--symbols", "NOPE"], "expected symbols of one market of shares, coins, was NOPE"),
-        (["--market", "coins", "--symbols", "AAPL"], "expected symbols of coins (BTC-USD), was AAPL"),
+        (["--symbols", "NOPE"], "expected one market with NOPE, was none: name it with --market"),
+        (["--market", "coins", "--symbols", "AAPL"], "expected symbols of coins, was AAPL"),
         (["--market", "bonds"], "expected a market of shares, coins, was 'bonds'"),
     ],
 )
@@ -108,6 +109,90 @@ def test_allow_shrink_stores_the_thinner_answer(own: Path) -> None:
     assert int(rows(run.stdout)["raw_bars_1m"][0]) < 780
 
 
+DROPPED = """\
+config_version: 1
+lake: ./lake
+providers:
+  drop:
+    type: files
+    format: csv
+    root: ./drop
+    path: "{symbol}/{date:%Y-%m-%d}.csv"
+    columns: {ts: t, open: o, high: h, low: l, close: c, volume: v}
+    timezone: UTC
+    label: start
+markets:
+  shares:
+    calendar: XNYS
+    asset_class: equity
+    provider: drop
+    symbols: [AAPL, MSFT]
+    start: 2024-01-02
+    timeframes: [1d]
+    min_coverage: 0
+"""
+
+
+def test_an_answer_without_any_bar_is_a_failure(tmp_path: Path) -> None:
+    configured(tmp_path, DROPPED)
+    (tmp_path / "drop").mkdir()
+
+    run = process(tmp_path, "ingest", *DATES)
+
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[1:] == ["error: expected bars of 4 symbol-days of shares, was none from drop"]
+
+
+def test_symbols_without_any_bar_are_named(tmp_path: Path) -> None:
+    configured(tmp_path, DROPPED)
+    (tmp_path / "drop" / "AAPL").mkdir(parents=True)
+    (tmp_path / "drop" / "AAPL" / "2024-01-02.csv").write_text("t,o,h,l,c,v\n2024-01-02 14:30:00,1,1,1,1,1\n")
+
+    run = process(tmp_path, "ingest", *DATES)
+
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.splitlines()[1:] == ["note: no bar of MSFT in these sessions"]
+
+
+@pytest.mark.parametrize(
+    "args", [["ingest", "--dry-run"], ["demo"], ["status"], ["validate"], ["bars", "BTC-USD", "-t", "1h"]]
+)
+def test_a_start_before_the_calendars_bound_is_one_line_and_exit_code_2(tmp_path: Path, args: list[str]) -> None:
+    path = configured(
+        tmp_path,
+        CONFIGURATION[: CONFIGURATION.index("  shares:\n    calendar")]
+        + CONFIGURATION[CONFIGURATION.index("  coins:\n    calendar") :]
+        .replace("24/7", "XKRX")
+        .replace("2024-01-02", "1950-01-02"),
+    )
+
+    result = marketpipe(*args, "--config", path)
+
+    assert result.exit_code == 2, result.exception
+    assert "expected sessions of XKRX from " in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_demo_of_a_market_that_starts_today_says_that_no_session_is_over(tmp_path: Path) -> None:
+    today = str(datetime.now(UTC).date())
+
+    result = marketpipe("demo", "--config", configured(tmp_path, CONFIGURATION.replace("2024-01-02", today)))
+
+    assert result.exit_code == 2
+    assert result.stderr == "error: no session of shares, coins is over yet\n"
+
+
+def test_a_retired_symbol_is_not_fetched(own: Path) -> None:
+    own.write_text(CONFIGURATION.replace("BRK.B, ", ""))
+
+    result = marketpipe("ingest", "-s", "BRK.B", *DATES, "--dry-run", "--config", own)
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: expected configured symbols of shares, was BRK.B: retired, only their bars are held\n"
+    )
+
+
 def test_a_configuration_elsewhere_is_the_one_the_runs_read(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -160,6 +245,22 @@ def test_aggregate_rebuilds_what_follows_from_raw_bars(own: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert built.exists()
     assert rows(run.stdout)["bars_1d"] == ["2"]
+
+
+def test_aggregate_rebuilds_a_retired_symbol_beside_a_configured_one(own: Path) -> None:
+    own.write_text(CONFIGURATION.replace("BRK.B, ", ""))
+    folder = own.parent / "lake" / "shares" / "bars_1d"
+    built = [folder / f"symbol={symbol}" / "2024.parquet" for symbol in ("AAPL", "BRK.B")]
+    before = [path.read_bytes() for path in built]
+    for path in built:
+        path.unlink()
+
+    run = process(own.parent, "aggregate", "--symbols", "BRK.B,AAPL", "--all")
+
+    assert run.returncode == 0, run.stderr
+    assert [path.read_bytes() for path in built] == before
+    assert "note: BRK.B retired from shares: rebuilt without a run in the web UI" in run.stderr
+    assert rows(run.stdout)["bars_1d"] == ["4"]
 
 
 def test_aggregate_takes_the_last_stored_sessions(own: Path) -> None:

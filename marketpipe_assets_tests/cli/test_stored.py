@@ -32,6 +32,27 @@ def test_status_of_an_empty_lake_says_how_to_fill_it(tmp_path: Path) -> None:
     assert "the lake is empty" in result.stdout
 
 
+def test_status_names_files_that_are_not_the_lakes(own: Path) -> None:
+    stored = own.parent / "lake" / "shares" / "bars_1m" / "symbol=AAPL" / "2024-01.parquet"
+    foreign = stored.with_name("2024-01 (copy).parquet")
+    foreign.write_bytes(stored.read_bytes())
+
+    result = marketpipe("status", "--config", own)
+
+    assert result.exit_code == 0
+    assert result.stderr == f"note: {foreign} is no file of the lake\n"
+
+
+def test_validate_and_bars_take_a_retired_symbol(own: Path) -> None:
+    own.write_text(CONFIGURATION.replace("BRK.B, ", ""))
+
+    validate = marketpipe("validate", "--symbols", "BRK.B", "--config", own)
+    bars = marketpipe("bars", "BRK.B", "-f", "json", "--config", own)
+
+    assert "780 raw bars of 2 symbol-days judged" in validate.stdout
+    assert json.loads(bars.stdout)["count"] == 2
+
+
 def test_validate_counts_by_rule(filled: Path) -> None:
     result = marketpipe("validate", "--config", filled)
 
@@ -155,7 +176,7 @@ def test_a_damaged_file_is_a_failure_of_the_commands_that_read_it(own: Path) -> 
     assert (bars.exit_code, bars.stderr.count("\n")) == (1, 1)
     assert str(path) in bars.stderr
     assert status.exit_code == 0
-    assert "is left out" in status.stderr
+    assert status.stderr.startswith(f"note: left out: {path} is damaged")
 
 
 def test_query_answers_one_select(filled: Path) -> None:
@@ -188,6 +209,7 @@ def test_a_table_says_how_many_rows_it_leaves_out(filled: Path) -> None:
         ("SELECT 1; SELECT 2", "expected exactly one SELECT, was SELECT, SELECT"),
         ("SELEC", "Parser Error"),
         ("SELECT nothing FROM bars_1d", "Binder Error"),
+        ("SELECT max(ts) - min(ts) FROM bars_1d", "month_day_nano_interval"),
         ("SELECT * FROM read_csv('/etc/hostname')", "Permission Error"),
     ],
 )
@@ -247,6 +269,24 @@ def test_bars_are_written_to_a_file_of_the_format_its_name_says(filled: Path, tm
     assert [path.name for path in tmp_path.iterdir()] == ["bars.parquet"]
 
 
+def test_a_file_has_every_bar_without_a_limit_of_a_table(filled: Path, tmp_path: Path) -> None:
+    output = tmp_path / "bars.txt"
+
+    result = marketpipe("bars", "AAPL", "-t", "1m", "--format", "table", "-o", output, "--config", filled)
+
+    assert len(output.read_text().splitlines()) == 2 + 778
+    assert result.stderr == f"note: 778 bars written to {output}\n"
+
+
+def test_what_is_counted_is_what_was_written(filled: Path, tmp_path: Path) -> None:
+    output = tmp_path / "bars.csv"
+
+    result = marketpipe("bars", "AAPL", "-t", "1m", "--limit", "10", "-o", output, "--config", filled)
+
+    assert pl.read_csv(output).height == 10
+    assert result.stderr == f"note: 10 bars of 778 written to {output}\n"
+
+
 def test_unknown_symbols_are_named_and_the_others_are_printed(filled: Path) -> None:
     result = marketpipe("bars", "AAPL", "NOPE", "--config", filled)
 
@@ -271,6 +311,7 @@ def test_symbols_that_are_all_unknown_are_a_failure(filled: Path) -> None:
         (["--end", "2024-01-03", "-ed", "2024-01-03"], "expected --start and --end, or --start-date and --end-date"),
         (["--format", "parquet"], "expected --output with --format parquet: it is not text"),
         (["--output", "nowhere/bars.csv"], "--output: expected a file in a folder that exists"),
+        (["--output", "bars.xlsx"], "--output: expected a name that ends in .csv, .json, .parquet, or --format"),
         (["--format", "xml"], "Invalid value for '--format'"),
         (["--market", "bonds"], "expected a market of shares, coins, was 'bonds'"),
     ],
