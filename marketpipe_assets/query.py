@@ -146,26 +146,31 @@ def market_of(config: Config, symbols: Sequence[str], name: str | None = None) -
     Raises `ValueError` where none or several have them and none is named, and where the named one does not exist or
     lacks one.
     """
-    if name is not None:
-        if name not in config.markets:
-            raise ValueError(f"expected a market of {', '.join(config.markets)}, was {name!r}")
-        _check_symbols(config, config.markets[name], symbols)
-        return config.markets[name]
-    holding = [each for each in config.markets.values() if set(symbols) <= set(_known(config, each))]
+    if name is None:
+        return _holding(config, symbols)
+    if name not in config.markets:
+        raise ValueError(f"expected a market of {', '.join(config.markets)}, was {name!r}")
+    market = config.markets[name]
+    if unknown := sorted(set(symbols) - set(market.symbols) - _retired(config, market)):
+        raise ValueError(f"expected symbols of {name}, was {', '.join(unknown)}")
+    return market
+
+
+def _holding(config: Config, symbols: Sequence[str]) -> Market:
+    """The market configured with the symbols; where there is none, the one that still has bars of them."""
+    markets = config.markets.values()
+    wanted = set(symbols)
+    holding = [each for each in markets if wanted <= set(each.symbols)]
+    holding = holding or [each for each in markets if wanted <= {*each.symbols, *_retired(config, each)}]
     if len(holding) != 1:
         found = ", ".join(each.name for each in holding) or "none"
-        raise ValueError(f"expected one market with {', '.join(symbols)}, was {found}: name it with market=")
+        raise ValueError(f"expected one market with {', '.join(symbols)}, was {found}: name the market")
     return holding[0]
 
 
-def _known(config: Config, market: Market) -> Sequence[str]:
-    """Configured symbols, and those retired from the configuration whose bars are still there."""
-    return (*market.symbols, *held(config.lake, market.name).get("bars_1m", ()))
-
-
-def _check_symbols(config: Config, market: Market, symbols: Sequence[str]) -> None:
-    if unknown := [symbol for symbol in symbols if symbol not in _known(config, market)]:
-        raise ValueError(f"expected symbols of {market.name}, was {', '.join(unknown)}")
+def _retired(config: Config, market: Market) -> set[str]:
+    """Symbols taken from the configuration whose bars are still there, and those of the configuration that have any."""
+    return set(held(config.lake, market.name).get("raw_bars_1m", ()))
 
 
 def _check_timeframe(market: Market, timeframe: str, source: str) -> None:

@@ -68,7 +68,7 @@ def chosen_market(config: Config, name: str | None, symbols: Sequence[str]) -> M
     try:
         return market_of(config, symbols, name)
     except ValueError as error:
-        raise UserError(str(error).replace("market=", "--market")) from None  # as it is named here
+        raise UserError(str(error)) from None
 
 
 def in_order(market: Market, symbols: Sequence[str]) -> Sequence[str]:
