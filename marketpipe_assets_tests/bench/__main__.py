@@ -13,6 +13,7 @@ from rich.table import Table
 
 from marketpipe_assets_tests.bench.case import Case
 from marketpipe_assets_tests.bench.compare import differences
+from marketpipe_assets_tests.bench.decode import decode_speedup
 from marketpipe_assets_tests.bench.measure import (
     Cost,
     best,
@@ -151,11 +152,14 @@ def main(arguments: Sequence[str]) -> int:
             console.status("measuring; Dagster takes minutes"),
         ):
             rows = measured(options, Path(folder))
+            decoded = decode_speedup()
     except DifferentWorkError as error:
         Console(stderr=True).print(f"error: {error}", markup=False)
         return 1
-    RESULTS.write_text(json.dumps(entries(rows), indent=2) + "\n", encoding="utf-8")
+    RESULTS.write_text(json.dumps([*entries(rows), decoded], indent=2) + "\n", encoding="utf-8")
     console.print(table(rows))
+    speed, times = decoded["value"], decoded["ratio"]
+    console.print(f"Alpaca's page of bars: {speed:,} {decoded['unit']}, {times} × alpaca-py's .df")
     console.print(NOTES.format(repetitions=options.repetitions, dagster_runs=options.dagster_runs))
     return 0
 
