@@ -1,0 +1,183 @@
+"""Dagster's SQLite event log, with a batch of events written in one transaction over the index and the run's file."""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._config import Field, StringSource
+from dagster._config.config_schema import UserConfigSchema
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
+from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._serdes import ConfigurableClassData
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from marketpipe_assets.event_storage.versions import is_tested
+
+BATCH_SIZE = "1000"  # events: larger batches are no cheaper, and other writers wait for this one
+INDEXED = frozenset({*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS})
+LAST_OF_A_RUN = frozenset(
+    {dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED}
+)
+
+COLUMNS = "run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition"
+NEXT_ID = "SELECT coalesce(max(id), 0) + 1 FROM main.event_logs"
+HELD = "SELECT 1 FROM main.event_logs WHERE id = ? AND event = ?"
+COPY = f"INSERT INTO run.event_logs ({COLUMNS}) SELECT {COLUMNS} FROM main.event_logs AS indexed"  # noqa: S608 - ours
+FROM_ID = " WHERE id >= ? ORDER BY id"
+MISSING = """
+WHERE indexed.run_id = ? AND NOT EXISTS (
+    SELECT 1 FROM run.event_logs AS held
+    WHERE held.asset_key IS indexed.asset_key
+    AND held.dagster_event_type IS indexed.dagster_event_type
+    AND held.partition IS indexed.partition
+    AND held.event = indexed.event
+)
+ORDER BY id
+"""
+
+log = logging.getLogger(__name__)
+
+
+class _Open(threading.local):
+    """The connection of this thread's transaction, while there is one."""
+
+    connection: Connection | None = None
+
+
+class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
+    """Dagster's `SqliteEventLogStorage`, with the same files and tables, for `event_log_storage` in dagster.yaml.
+
+    `base_dir` is by default where Dagster has it, `$DAGSTER_HOME/history/runs`. An event that both the index and the
+    run's file hold is never in the file alone. Two files in WAL mode do not commit as one: the index does so first,
+    and what a process that dies in between leaves out of the run's file is copied when the run ends, by itself or
+    through run monitoring.
+    """
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        self._open = _Open()
+        self._behind: set[str] = set()
+        super().__init__(base_dir, inst_data)  # connects to the index
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        return {"base_dir": Field(StringSource, is_required=False)}
+
+    @classmethod
+    def from_config_value(  # type: ignore[override]  # Dagster's own class where this one was not tested
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> SqliteEventLogStorage:
+        """This storage, or Dagster's own on the same files where this Dagster was not tested.
+
+        Sets `DAGSTER_EVENT_BATCH_SIZE`, which Dagster reads at every event, where it is not set: every process that
+        stores events loads its instance, and so this class, first.
+        """
+        base_dir = config_value.get("base_dir") or _default_folder()
+        if not is_tested(dg.__version__):
+            return SqliteEventLogStorage(base_dir, inst_data)
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", BATCH_SIZE)
+        return cls(base_dir, inst_data)
+
+    def store_event(self, event: dg.EventLogEntry) -> None:
+        if _is_indexed(event):
+            self._store([event])
+        else:
+            super().store_event(event)
+
+    def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
+        """All of the events or, where this raises, none. Events of several runs are stored one by one."""
+        if len({event.run_id for event in events}) == 1 and all(map(_is_indexed, events)):
+            self._store(events)
+        else:
+            super().store_event_batch(events)
+
+    def index_connection(self) -> AbstractContextManager[Connection]:
+        """Within a transaction of this thread its connection, so that what Dagster writes of a check is part of it."""
+        return nullcontext(self._open.connection) if self._open.connection else super().index_connection()
+
+    def _store(self, events: Sequence[dg.EventLogEntry]) -> None:
+        run_id = events[0].run_id
+        rows = [self._event_to_row(event) for event in events]
+        with self._transaction(run_id) as connection:
+            if run_id in self._behind or any(event.dagster_event_type in LAST_OF_A_RUN for event in events):
+                connection.exec_driver_sql(COPY + MISSING, (run_id,))
+            first = int(connection.exec_driver_sql(NEXT_ID).scalar_one())
+            ids = range(first, first + len(rows))
+            numbered = [{"id": number, **row} for number, row in zip(ids, rows, strict=True)]
+            connection.execute(SqlEventLogStorageTable.insert(), numbered)
+            connection.exec_driver_sql(COPY + FROM_ID, (first,))
+            self._store_asset_event_tags(connection, events, ids)
+            self._store_what_belongs_to(connection, dict(zip(ids, events, strict=True)))
+            self._commit(connection, run_id, (ids[-1], rows[-1]["event"]))
+
+    def _store_what_belongs_to(self, connection: Connection, events: Mapping[int, dg.EventLogEntry]) -> None:
+        of_assets = {number: event for number, event in events.items() if event.dagster_event_type in ASSET_EVENTS}
+        last = {(event.get_dagster_event().asset_key, event.dagster_event_type): n for n, event in of_assets.items()}
+        for number in sorted(last.values()):
+            self._store_asset_event(connection, events[number], number)
+        for number, event in events.items():
+            if event.dagster_event_type in ASSET_CHECK_EVENTS:
+                self.store_asset_check_event(event, number)
+
+    def _commit(self, connection: Connection, run_id: str, last: tuple[int, str]) -> None:
+        try:
+            connection.exec_driver_sql("COMMIT")
+        except DBAPIError as error:
+            connection.rollback()
+            if connection.exec_driver_sql(HELD, last).first() is None:
+                raise
+            # Raising would make Dagster store the batch again, beside what the index has committed.
+            self._behind.add(run_id)
+            log.warning("The log of run %s lacks events until its next one is stored: %s", run_id, error.orig)
+        else:
+            self._behind.discard(run_id)
+
+    @contextmanager
+    def _transaction(self, run_id: str) -> Iterator[Connection]:
+        """Holds the write locks of the index (`main`) and of the run's file (`run`). Rolls back unless committed."""
+        self._create_tables(run_id)
+        with self._db_lock, self._index.connect() as connection:
+            connection.exec_driver_sql("ATTACH DATABASE ? AS run", (self.path_for_shard(run_id),))
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            self._open.connection = connection
+            try:
+                yield connection
+            finally:
+                self._open.connection = None
+
+    def _create_tables(self, run_id: str) -> None:
+        for shard in (INDEX_SHARD_NAME, run_id):
+            if shard not in self._initialized_dbs:
+                with self._connect(shard):
+                    pass
+
+    @cached_property
+    def _index(self) -> Engine:
+        """Kept, since making one takes longer than connecting. Its connections leave BEGIN and COMMIT to us."""
+        return create_engine(
+            self.conn_string_for_shard(INDEX_SHARD_NAME),
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
+        )
+
+
+def _is_indexed(event: dg.EventLogEntry) -> bool:
+    return event.is_dagster_event and event.dagster_event_type in INDEXED
+
+
+def _default_folder() -> str:
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
+        raise ValueError("expected base_dir below event_log_storage.config or DAGSTER_HOME, was neither")
+    return str(Path(home).expanduser() / "history" / "runs")

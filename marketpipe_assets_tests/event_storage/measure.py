@@ -1,0 +1,75 @@
+"""What a materialization costs in time and in bytes, by Dagster's storage and by ours, one after the other."""
+
+import gc
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import dagster as dg
+
+from marketpipe_assets_tests.event_storage.graph import SILENT
+from marketpipe_assets_tests.event_storage.logs import BATCHED, STOCK, Home
+
+SYMBOLS = [f"S{number:02d}" for number in range(20)]
+DATES = dg.DailyPartitionsDefinition("2024-01-01", end_date="2026-01-01").get_partition_keys()
+PARTITIONS = dg.MultiPartitionsDefinition(
+    {"date": dg.StaticPartitionsDefinition(DATES), "symbol": dg.StaticPartitionsDefinition(SYMBOLS)}
+)
+ASSETS = 5
+
+
+class Cost(NamedTuple):
+    """Of one materialization with its planned event."""
+
+    milliseconds: float
+    bytes: float
+
+
+def chain() -> list[dg.AssetsDefinition]:
+    """Assets that do nothing, each below the one before."""
+
+    def link(number: int) -> dg.AssetsDefinition:
+        @dg.asset(
+            name=f"table_{number}",
+            deps=[f"table_{number - 1}"] if number else [],
+            partitions_def=PARTITIONS,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+        )
+        def table() -> dg.MaterializeResult[None]:
+            return dg.MaterializeResult(metadata={"rows": 390})
+
+        return table
+
+    return [link(number) for number in range(ASSETS)]
+
+
+def cost(settings: str, count: int) -> Cost:
+    """Of one in-process run of so many materializations, start and end of the run included."""
+    os.environ.pop("DAGSTER_EVENT_BATCH_SIZE", None)
+    days = count // (ASSETS * len(SYMBOLS))
+    defs = dg.Definitions(assets=chain(), jobs=[dg.define_asset_job("chain", "*")], executor=dg.in_process_executor)
+    tags = {
+        "dagster/asset_partition_range_start": f"{DATES[0]}|{SYMBOLS[0]}",
+        "dagster/asset_partition_range_end": f"{DATES[days - 1]}|{SYMBOLS[-1]}",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home.at(Path(folder), settings)
+        with home.instance() as instance:
+            gc.collect()
+            start = time.perf_counter()
+            defs.resolve_job_def("chain").execute_in_process(instance=instance, tags=tags, run_config=SILENT)
+            seconds = time.perf_counter() - start
+        size = sum(path.stat().st_size for path in home.database("index").parent.iterdir())
+    done = days * ASSETS * len(SYMBOLS)
+    return Cost(1000 * seconds / done, size / done)
+
+
+def measured(count: int) -> str:
+    stock, batched = cost(STOCK, count), cost(BATCHED, count)
+    return (
+        f"{count} materializations: Dagster's {stock.milliseconds:.2f} ms and {stock.bytes / 1000:.1f} kB each, "
+        f"ours {batched.milliseconds:.2f} ms and {batched.bytes / 1000:.1f} kB, "
+        f"{stock.milliseconds / batched.milliseconds:.1f} times quicker"
+    )
