@@ -43,13 +43,15 @@ def split_by_rules(bars: pl.DataFrame, rule_set: RuleSet, sessions: Sessions) ->
 def broken_mask(bars: pl.DataFrame, rule_set: RuleSet, sessions: Sessions) -> pl.Series:
     """One integer per bar: bit n is set where the n-th of `rule_set.rules` is broken."""
     limits = rule_set.limits
-    bits = (
-        pl.when(~rule.holds(limits)).then(pl.lit(1 << number, pl.UInt32)).otherwise(pl.lit(0, pl.UInt32))
-        for number, rule in enumerate(rule_set.rules.values())
-    )
+    breaches = ((~rule.holds(limits)).fill_null(False).alias(name) for name, rule in rule_set.rules.items())
     known = bars.with_columns(pl.col(pl.Float64).fill_nan(None))
     facts = known.with_columns(copy_numbers(known), sessions.in_window(bars) | bars["session"].is_null())
-    return facts.select(pl.sum_horizontal(bits).alias("broken"))["broken"]
+    broken = facts.select(breaches)
+    masks = pl.Series("broken", pl.repeat(0, bars.height, dtype=pl.UInt32, eager=True))
+    for number, breach in enumerate(broken):  # most rules hold for all bars, and a bit less is a pass less
+        if breach.any():
+            masks += breach.cast(pl.UInt32) * (1 << number)
+    return masks.rename("broken")
 
 
 def copy_numbers(bars: pl.DataFrame) -> pl.Series:
@@ -77,9 +79,9 @@ def _bits(rules: Mapping[str, Rule], severity: Severity) -> int:
 
 
 def _names(masks: pl.Series, rules: Mapping[str, Rule]) -> pl.Series:
-    distinct = masks.unique()
-    if distinct.to_list() in ([], [0]):
+    if not masks.max():
         return pl.Series("names", pl.repeat(None, masks.len(), dtype=pl.List(pl.String), eager=True))
+    distinct = masks.unique()
     names = pl.DataFrame({"mask": distinct, "names": [_broken(mask, rules) or None for mask in distinct]})
     return masks.to_frame("mask").join(names, on="mask", how="left", maintain_order="left")["names"]
 

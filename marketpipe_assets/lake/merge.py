@@ -8,7 +8,7 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow as pa
 
-from marketpipe_assets.bars.schema import MINUTE_TABLES, columns_of, conform
+from marketpipe_assets.bars.schema import columns_of, conform
 from marketpipe_assets.lake.layout import BarFile, locks_of, period_of
 from marketpipe_assets.lake.parquet import frame_of, locked, metadata, read_file, replace_file, sweep
 from marketpipe_assets.lake.scan import planned_files
@@ -49,17 +49,15 @@ def _parts(table: str, bars: pl.DataFrame, market: str) -> Mapping[BarFile, pa.T
         return {}
     order = ORDER.get(table, ("symbol", "ts"))
     ordered = bars if _is_sorted(bars, order) else bars.sort(order, maintain_order=True)
-    day = pl.col("session_date")
-    period = day.dt.year() * 12 + day.dt.month() if table in MINUTE_TABLES else day.dt.year()
-    change = (pl.col("symbol") != pl.col("symbol").shift()) | (period != period.shift())
-    starts = ordered.select(change.fill_null(True).arg_true()).to_series().to_list()
-    ends = [*starts[1:], ordered.height]
-    firsts = ordered.select("symbol", "session_date")[starts].iter_rows()
+    symbol, day = pl.col("symbol"), pl.col("session_date")
+    new_day = ((symbol != symbol.shift()) | (day != day.shift())).fill_null(True)
+    firsts = ordered.select(pl.row_index(), symbol, day, new_day.alias("new")).filter("new")
+    starts: dict[BarFile, int] = {}
+    for start, of_symbol, on_day, _ in firsts.iter_rows():
+        starts.setdefault(BarFile(market, table, of_symbol, period_of(table, on_day)), start)
+    ends = [*list(starts.values())[1:], ordered.height]
     columns = ordered.drop("symbol").to_arrow()
-    return {
-        BarFile(market, table, symbol, period_of(table, day)): columns.slice(start, end - start)
-        for (symbol, day), start, end in zip(firsts, starts, ends, strict=True)
-    }
+    return {file: columns.slice(start, end - start) for (file, start), end in zip(starts.items(), ends, strict=True)}
 
 
 ORDER = {"raw_bars_1m": ("symbol", "session_date")}
@@ -75,6 +73,8 @@ def _is_sorted(bars: pl.DataFrame, order: Sequence[str]) -> bool:
 def _merge(file: BarFile, lake: Path, bars: pa.Table | None, dates: Sequence[date]) -> int | None:
     """Bytes written, None where the file holds these bars already."""
     path = file.below(lake)
+    if bars is None and not path.exists():
+        return None
     with locked(path, locks_of(lake)):
         stored = read_file(path)
         if stored is None:

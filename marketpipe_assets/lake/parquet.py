@@ -21,7 +21,7 @@ ROW_GROUP = 8192  # a month of regular minutes: read whole it costs what larger 
 DICTIONARIES = ["session", "provider", "feed"]
 STATISTICS = ["ts", "session_date"]
 WRITING = ".writing"
-LOCKS = 1024  # files share them, so that locks do not grow with the lake; nobody holds two at once
+LOCKS = 64  # files share them, so that locks do not grow with the lake; nobody holds two at once
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 FOOTER_END = 8  # the footer's length and the magic number
 SEAL = 4
@@ -65,7 +65,7 @@ def replace_file(path: Path, bars: pa.Table) -> int:
     content = _sealed(bars)
     try:
         for folder in (temporary.parent, path.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
         with temporary.open("wb") as file:
             file.writelines(content)
             file.flush()
@@ -129,9 +129,14 @@ def _swept(temporary: Path, lake: Path) -> bool:
 @contextmanager
 def locked(path: Path, locks: Path) -> Iterator[None]:
     """Hold the lock of one file of the lake, against other processes and threads. A killed holder lets go of it."""
-    locks.mkdir(parents=True, exist_ok=True)
+    _make(locks)
     with _lock(_flat(path), locks).acquire(poll_interval=0.005):  # a write takes some 3 ms, the default waits 50
         yield
+
+
+def _make(folder: Path) -> None:
+    if not folder.is_dir():  # to look costs a tenth of trying to make one that is there
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _lock(name: str, locks: Path) -> FileLock:

@@ -229,11 +229,11 @@ def test_files_of_any_symbol_are_written_under_names_of_their_own(lake: Path) ->
 
 
 def test_locks_are_made_where_their_folder_is_missing_and_are_few(lake: Path) -> None:
-    for number in range(3000):
+    for number in range(1000):
         with locked(path_of(lake, f"S{number}"), locks_of(lake)):
             pass
 
-    assert 900 < sum(1 for _ in locks_of(lake).iterdir()) <= 1024
+    assert 32 < sum(1 for _ in locks_of(lake).iterdir()) <= 64
 
 
 def test_one_thread_at_a_time_holds_the_lock_of_a_file(lake: Path) -> None:
