@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 
 import pytest
 from selenium import webdriver
@@ -23,12 +24,9 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.xdist_group("ui"),  # one server, whichever process runs these
-    pytest.mark.skipif(
-        not (CHROMIUM and CHROMEDRIVER), reason="needs chromium and chromedriver (Debian: chromium chromium-driver)"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and CHROMEDRIVER), reason="needs chromium and chromedriver (Debian: chromium chromium-driver)"
+)
 Found = TypeVar("Found")
 VISITS = 4
 PATIENCE = 160  # seconds; a loaded machine starts Dagster slowly
@@ -94,11 +92,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
     finally:
         process.send_signal(signal.SIGINT)  # to it alone: it stops its own children
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=30)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +112,19 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 def sees(browser: webdriver.Chrome, address: str, *texts: str) -> None:
     """Open a page, again where it stands still, until it shows these texts."""
     for _ in range(VISITS):
+        # the UI keeps what it once loaded, and an answer that came too early with it
+        browser.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": _origin(address), "storageTypes": "all"})
         browser.get(address)
         with suppress(AssertionError):
             for text in texts:
                 eventually(partial(_shows, browser, text), f"{text!r} at {address}", PATIENCE / VISITS)
             return
     raise AssertionError(f"expected {texts} at {address}, was: {browser.find_element(By.TAG_NAME, 'body').text[:1500]}")
+
+
+def _origin(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _shows(browser: webdriver.Chrome, text: str) -> bool:
