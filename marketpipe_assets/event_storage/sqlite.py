@@ -117,17 +117,12 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             connection.execute(SqlEventLogStorageTable.insert(), numbered)
             connection.exec_driver_sql(COPY + FROM_ID, (first,))
             self._store_asset_event_tags(connection, events, ids)
-            self._store_what_belongs_to(connection, dict(zip(ids, events, strict=True)))
+            for place in _last_of_each_asset(rows):
+                self._store_asset_event(connection, events[place], ids[place])
+            for event, number in zip(events, ids, strict=True):
+                if event.dagster_event_type in ASSET_CHECK_EVENTS:
+                    self.store_asset_check_event(event, number)
             self._commit(connection, run_id, (ids[-1], rows[-1]["event"]))
-
-    def _store_what_belongs_to(self, connection: Connection, events: Mapping[int, dg.EventLogEntry]) -> None:
-        of_assets = {number: event for number, event in events.items() if event.dagster_event_type in ASSET_EVENTS}
-        last = {(event.get_dagster_event().asset_key, event.dagster_event_type): n for n, event in of_assets.items()}
-        for number in sorted(last.values()):
-            self._store_asset_event(connection, events[number], number)
-        for number, event in events.items():
-            if event.dagster_event_type in ASSET_CHECK_EVENTS:
-                self.store_asset_check_event(event, number)
 
     def _commit(self, connection: Connection, run_id: str, last: tuple[int, str]) -> None:
         try:
@@ -174,6 +169,12 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
 def _is_indexed(event: dg.EventLogEntry) -> bool:
     return event.is_dagster_event and event.dagster_event_type in INDEXED
+
+
+def _last_of_each_asset(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Where the last event of each asset and type stands; the earlier ones would be overwritten."""
+    last = {(row["asset_key"], row["dagster_event_type"]): place for place, row in enumerate(rows) if row["asset_key"]}
+    return sorted(last.values())
 
 
 def _default_folder() -> str:
