@@ -9,7 +9,8 @@ They rest on these internals of Dagster, and hand over to its own storages outsi
 - `_store_asset_event` sets columns that depend on the type of the event and nothing else, so that of many events of
   one asset the last of each type is enough.
 - An id of `event_logs` is the largest one plus one, as SQLite gives it where a table has no AUTOINCREMENT.
-- `_initialized_dbs` names the files whose tables exist and `_connect` makes them; `_db_lock` is held while a thread of this process is connected.
+- `_initialized_dbs` names the files whose tables exist, and `_connect` makes them; `_db_lock` is held while a thread
+  of this process is connected.
 - `DagsterInstance.handle_new_event` gathers events into batches where `DAGSTER_EVENT_BATCH_SIZE` is set, and stores
   the events of a batch one by one after an error: an error must leave nothing of the batch behind.
 """
