@@ -208,7 +208,7 @@ def test_batches_whose_process_is_killed_at_any_moment_are_whole_or_not_there(tm
     assert killed.problems == []
 
 
-@pytest.mark.parametrize("seconds", [0.3, 0.9])
+@pytest.mark.parametrize("seconds", [0.05, 0.2])
 def test_a_run_that_is_killed_leaves_both_files_in_agreement(tmp_path: Path, seconds: float) -> None:
     killed = Work(store_run, rounds=31).kill_after(tmp_path / "home", seconds)
 
