@@ -201,7 +201,7 @@ def test_a_batch_whose_process_is_killed_between_its_files_is_whole_or_not_there
     assert [each.problems for each in killed.values()] == [[]] * 3
 
 
-@pytest.mark.parametrize("seconds", [0.01, 0.2, 0.6])
+@pytest.mark.parametrize("seconds", [0.01, 0.1, 0.3])
 def test_batches_whose_process_is_killed_at_any_moment_are_whole_or_not_there(tmp_path: Path, seconds: float) -> None:
     killed = Work(store_batches, ("planned", "materialized"), 200).kill_after(tmp_path / "home", seconds)
 
