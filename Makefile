@@ -34,7 +34,7 @@ bench: $(VENV)/.dev ## CPU and wall time per symbol-day; writes bench.json
 
 lock: ## pin again what pyproject.toml asks for; needs uv on the PATH
 	@uv pip compile $(LOCK) --group build --output-file requirements.txt
-	@uv pip compile $(LOCK) --group build --group dev --extra postgres --extra yahoo --constraints requirements.txt \
+	@uv pip compile $(LOCK) --group build --group dev --extra postgres --extra yahoo --extra celery --constraints requirements.txt \
 		--output-file requirements-dev.txt
 
 LOCK := pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras \
