@@ -1,8 +1,10 @@
 """Read bars: `load_bars` for notebooks, `connect` for SQL. Nothing here imports Dagster."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING, Literal
 
 import polars as pl
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SESSIONS = ("regular", "pre", "post")
+MEMORY = "4GB"
+SECONDS = 60.0
+MOST_ROWS = 1_000_000
 Moment = str | date | datetime | None
 """A session date (`2024-01-02`) or an aware instant; a naive time is refused."""
 
@@ -89,12 +94,13 @@ def load_ohlcv(
     return frame.drop(columns="symbol") if isinstance(symbols, str) else frame
 
 
-def connect(config: Config | None = None) -> "duckdb.DuckDBPyConnection":
+def connect(config: Config | None = None, *, memory: str = MEMORY) -> "duckdb.DuckDBPyConnection":
     """A DuckDB connection with one view per table, in one schema per market: `us_equities.bars_5m`.
 
     The first market's views are also there without the schema. Views have `symbol` as text, and show the files there
     are when the connection is made; their pages are verified as they are read. The connection itself can read and write
-    no file, and its settings are locked.
+    no file, load no extension, see no variable of the caller, and use no more than `memory` (`"500MB"`), since it does
+    not spill to disk; its settings are locked. Raises `ValueError` for a memory it cannot read.
     """
     import duckdb
 
@@ -109,9 +115,22 @@ def connect(config: Config | None = None) -> "duckdb.DuckDBPyConnection":
             for schema in (market.name, "main")[: 1 + (number == 0)]:
                 view = f'CREATE VIEW "{schema}"."{table}" AS SELECT * FROM "{files}"'  # noqa: S608  # our own names
                 connection.execute(view)
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
+    try:
+        connection.execute("SET memory_limit = ?", [memory])
+    except duckdb.Error as error:
+        raise ValueError(f"expected a memory such as 500MB or 4GB, was {memory!r}") from error
+    for setting in LOCKS:
+        connection.execute(f"SET {setting}")
     return connection
+
+
+LOCKS = (
+    "temp_directory = ''",
+    "python_enable_replacements = false",
+    "enable_external_access = false",
+    "lock_configuration = true",
+)
+"""What holds a connection to the lake. The last one holds the others."""
 
 
 def tables_of(market: Market) -> Sequence[str]:
@@ -119,25 +138,55 @@ def tables_of(market: Market) -> Sequence[str]:
     return ("raw_bars_1m", "bars_1m", "quarantined_bars_1m", *(TIMEFRAMES[each].table for each in market.timeframes))
 
 
-def select(connection: "duckdb.DuckDBPyConnection", sql: str) -> pl.DataFrame:
-    """The answer to exactly one SELECT.
+def select(
+    connection: "duckdb.DuckDBPyConnection", sql: str, *, seconds: float = SECONDS, most_rows: int = MOST_ROWS
+) -> pl.DataFrame:
+    """The answer to exactly one SELECT, which may take some seconds and give some rows.
 
-    Raises `ValueError` for any other statement, for several in one text, and for an answer of types that a frame does
-    not have, such as an interval of months: cast it.
+    Raises `ValueError` for any other statement, for several in one text, for more rows than that, and for an answer of
+    types that a frame does not have, such as an interval of months: cast it. Raises `TimeoutError` where the time is
+    over, and `duckdb.OutOfMemoryException` where the connection's memory is.
     """
-    import duckdb
-
-    statements = connection.extract_statements(sql)
-    kinds = [statement.type for statement in statements]
-    if kinds != [duckdb.StatementType.SELECT]:
-        names = ", ".join(kind.name for kind in kinds) or "none"
-        raise ValueError(f"expected exactly one SELECT, was {names}")
-    table = connection.sql(sql).to_arrow_table()
+    _check_one_select(connection, sql)
+    with _interrupted_after(connection, seconds):
+        table = connection.sql(sql).limit(most_rows + 1).to_arrow_table()
+    if table.num_rows > most_rows:
+        raise ValueError(f"expected at most {most_rows:,} rows, was more: add a LIMIT, or ask for less")
     try:
         answer: pl.DataFrame = pl.from_arrow(table)  # type: ignore[assignment]  # a table never becomes a Series
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"expected columns of types that bars have, was {table.schema.types}: {error}") from error
     return answer
+
+
+def explain(connection: "duckdb.DuckDBPyConnection", sql: str) -> str:
+    """How DuckDB would answer exactly one SELECT, which is not run. Raises `ValueError` as `select` does."""
+    _check_one_select(connection, sql)
+    return connection.sql(sql).explain()
+
+
+def _check_one_select(connection: "duckdb.DuckDBPyConnection", sql: str) -> None:
+    """EXPLAIN is refused too: EXPLAIN ANALYZE runs what it explains, a COPY as well."""
+    import duckdb
+
+    kinds = [statement.type for statement in connection.extract_statements(sql)]
+    if kinds != [duckdb.StatementType.SELECT]:
+        names = ", ".join(kind.name for kind in kinds) or "none"
+        raise ValueError(f"expected exactly one SELECT, was {names}")
+
+
+@contextmanager
+def _interrupted_after(connection: "duckdb.DuckDBPyConnection", seconds: float) -> Iterator[None]:
+    import duckdb
+
+    timer = Timer(seconds, connection.interrupt)
+    timer.start()
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise TimeoutError(f"expected an answer within {seconds:g} s, was none") from error
+    finally:
+        timer.cancel()
 
 
 def market_of(config: Config, symbols: Sequence[str], name: str | None = None) -> Market:

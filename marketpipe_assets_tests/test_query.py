@@ -12,7 +12,7 @@ from marketpipe_assets.bars.timeframes import TIMEFRAMES
 from marketpipe_assets.config import Config, load_config
 from marketpipe_assets.lake.merge import write_bars
 from marketpipe_assets.lake.parquet import LakeError
-from marketpipe_assets.query import connect, load_bars, load_ohlcv, select
+from marketpipe_assets.query import connect, explain, load_bars, load_ohlcv, select
 
 CONFIGURATION = """
 config_version: 1
@@ -249,8 +249,83 @@ def test_answer_of_a_type_no_frame_has_is_refused() -> None:
         select(connect(), "SELECT max(ts) - min(ts) FROM bars_1m")
 
 
-def test_files_outside_the_lake_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "secret.csv").write_text("a\n1\n")
+OUTSIDE = (
+    "SELECT * FROM read_csv('{secret}')",
+    "SELECT * FROM '{secret}'",
+    "SELECT * FROM read_text('{lake}/../secret.csv')",
+    "SELECT * FROM glob('{folder}/*')",
+    "SELECT * FROM read_csv('{link}')",
+    "SELECT * FROM read_parquet('{lake}/**/*.parquet')",
+    "SELECT * FROM 'http://127.0.0.1:9/bars.csv'",
+    "SELECT * FROM parquet_metadata('{secret}')",
+    "SELECT * FROM sqlite_scan('{secret}', 'a')",
+    "WITH gone AS (DELETE FROM bars_1d RETURNING *) SELECT * FROM gone",
+    "SELECT * FROM query('COPY (SELECT 1) TO ''{secret}'' ')",
+    "SELECT getenv('HOME')",
+    "SELECT * FROM of_the_caller",
+)
+"""SELECTs that ask for what is not the lake's bars."""
 
-    with pytest.raises(duckdb.PermissionException):
-        select(connect(), f"SELECT * FROM read_csv('{tmp_path / 'secret.csv'}')")
+
+@pytest.mark.parametrize("sql", OUTSIDE)
+def test_nothing_but_the_lake_can_be_read_and_nothing_written(config: Config, tmp_path: Path, sql: str) -> None:
+    secret = tmp_path / "secret.csv"
+    secret.write_text("canary\n1\n")
+    (tmp_path / "link.csv").symlink_to(secret)
+    of_the_caller = pl.DataFrame({"canary": [1]})
+    asked = sql.format(secret=secret, lake=config.lake, folder=tmp_path, link=tmp_path / "link.csv")
+
+    with pytest.raises((duckdb.Error, ValueError)):
+        select(connect(), asked)
+    assert secret.read_text() == "canary\n1\n"
+    assert select(connect(), "SELECT count(*) FROM bars_1d").item() == 8
+    assert of_the_caller.height == 1
+
+
+@pytest.mark.parametrize("setting", ["enable_external_access = true", "memory_limit = '1TB'", "temp_directory = '.'"])
+def test_settings_of_a_connection_are_locked(setting: str) -> None:
+    with pytest.raises(duckdb.InvalidInputException, match="locked"):
+        connect().execute(f"SET {setting}")
+
+
+ENDLESS = "SELECT count(*) FROM range(1_000_000_000) a, range(1_000_000) b WHERE a.range * b.range % 7 = 3"
+
+
+def test_a_query_is_interrupted_when_its_time_is_over_and_the_connection_goes_on() -> None:
+    connection = connect()
+
+    with pytest.raises(TimeoutError, match=r"expected an answer within 0\.2 s, was none"):
+        select(connection, ENDLESS, seconds=0.2)
+    assert select(connection, "SELECT count(*) FROM bars_1d").item() == 8
+
+
+def test_a_query_that_needs_more_memory_ends_and_spills_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.rglob("*"))
+
+    with pytest.raises(duckdb.OutOfMemoryException):
+        select(connect(memory="50MB"), "SELECT * FROM range(20_000_000) ORDER BY hash(range)")
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_memory_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a memory such as 500MB or 4GB, was 'much'"):
+        connect(memory="much")
+
+
+def test_an_answer_of_too_many_rows_is_an_error_and_is_not_fetched_whole() -> None:
+    with pytest.raises(ValueError, match="expected at most 5 rows, was more"):
+        select(connect(), "SELECT * FROM range(1_000_000_000_000)", most_rows=5)
+    assert select(connect(), "SELECT * FROM range(5)", most_rows=5).height == 5
+
+
+def test_a_query_is_explained_and_not_run() -> None:
+    assert "RANGE" in explain(connect(), ENDLESS).upper()
+
+
+@pytest.mark.parametrize("sql", ["ANALYZE SELECT 1", "EXPLAIN ANALYZE SELECT 1", "COPY (SELECT 1) TO 'out.csv'"])
+def test_only_a_select_is_explained(sql: str) -> None:
+    with pytest.raises((ValueError, duckdb.ParserException)):
+        explain(connect(), sql)

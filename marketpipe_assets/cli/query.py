@@ -1,5 +1,7 @@
 """`marketpipe query`: one SELECT over the lake."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
@@ -11,13 +13,14 @@ from marketpipe_assets.cli.outcome import RunTimeError, UserError, note, one_lin
 from marketpipe_assets.config import Config
 
 if TYPE_CHECKING:
+    import duckdb
     import polars as pl
 
 TABLE_ROWS = 50
 SECONDS = "%Y-%m-%d %H:%M:%S"
 
 
-def query(
+def query(  # noqa: PLR0913, PLR0917  # one per option
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT over views such as us_equities.bars_5m.")],
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: count and results.")] = False,
@@ -27,15 +30,35 @@ def query(
             "--limit", "-l", metavar="N", min=1, help="Most rows to print.", show_default=f"{TABLE_ROWS} in a table"
         ),
     ] = None,
+    plan: Annotated[bool, typer.Option("--explain", help="Print how it would be answered; it is not run.")] = False,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", min=0.01, help="Longest time it may take.", show_default="60"),
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Most memory it may use, as in 500MB.", show_default="4GB")
+    ] = None,
+    most_rows: Annotated[
+        int | None,
+        typer.Option(
+            "--max-rows", metavar="N", min=1, help="An answer of more rows is an error.", show_default="1,000,000"
+        ),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Answer one SELECT over the lake. There is one view per table, in one schema per market.
 
     The first market's views are also there without the schema. Nothing but the lake can be read, and nothing written.
     """
-    if as_csv and as_json:
-        raise UserError("expected --csv or --json, was both")
-    answer = _answer(configuration(config), sql)
+    from marketpipe_assets.query import MEMORY, MOST_ROWS, SECONDS, explain, select
+
+    if as_csv + as_json + plan > 1:
+        raise UserError("expected one of --csv, --json and --explain, was several")
+    with _connected(configuration(config), memory or MEMORY) as connection:
+        if plan:
+            typer.echo(explain(connection, sql))
+            return
+        answer = select(connection, sql, seconds=seconds or SECONDS, most_rows=most_rows or MOST_ROWS)
     if as_csv or as_json:
         shown = answer if limit is None else answer.head(limit)
         written = export.csv(shown) if as_csv else export.json(shown)
@@ -47,15 +70,16 @@ def query(
         note(f"{shown.height:,} of {counted(answer.height, 'row')} printed; --limit prints more")
 
 
-def _answer(config: Config, sql: str) -> "pl.DataFrame":
+@contextmanager
+def _connected(config: Config, memory: str) -> Iterator["duckdb.DuckDBPyConnection"]:
     import duckdb
 
-    from marketpipe_assets.query import connect, select
+    from marketpipe_assets.query import connect
 
     try:
-        with connect(config) as connection:
-            return select(connection, sql)
-    except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.InvalidInputException) as error:
+        with connect(config, memory=memory) as connection:
+            yield connection
+    except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.InvalidInputException, TimeoutError) as error:
         raise RunTimeError(_reason(error)) from error
     except (duckdb.Error, ValueError) as error:
         raise UserError(_reason(error)) from error

@@ -13,7 +13,7 @@ OPTIONS = {
     "aggregate": ["--symbol", "--symbols", "--days", "--all", "--start", "--end", "--market", "--config"],
     "validate": ["--symbol", "--symbols", "--days", "--all", "--start", "--end", "--show", "--market", "--config"],
     "status": ["--json", "--config"],
-    "query": ["SQL", "--csv", "--json", "--limit", "--config"],
+    "query": ["SQL", "--csv", "--json", "--limit", "--explain", "--timeout", "--memory", "--max-rows", "--config"],
     "bars": [
         "--timeframe",
         "--start",

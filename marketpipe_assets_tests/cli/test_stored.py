@@ -4,6 +4,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from marketpipe_assets.query import MEMORY, MOST_ROWS, SECONDS
 from marketpipe_assets_tests.cli.command import CONFIGURATION, configured, marketpipe, rows
 
 
@@ -220,6 +221,40 @@ def test_what_is_no_select_over_the_lake_is_one_line_and_exit_code_2(filled: Pat
     assert result.stderr.startswith("error: ")
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+ENDLESS = "SELECT count(*) FROM range(1_000_000_000) a, range(1_000_000) b WHERE a.range * b.range % 7 = 3"
+
+
+@pytest.mark.parametrize(
+    ("options", "sql", "exit_code", "said"),
+    [
+        (["--timeout", "0.2"], ENDLESS, 1, "expected an answer within 0.2 s, was none"),
+        (["--memory", "50MB"], "SELECT * FROM range(20_000_000) ORDER BY hash(range)", 1, "Out of Memory Error"),
+        (["--memory", "much"], "SELECT 1", 2, "expected a memory such as 500MB or 4GB, was 'much'"),
+        (["--max-rows", "5"], "SELECT * FROM range(6)", 2, "expected at most 5 rows, was more"),
+        (["--explain", "--csv"], "SELECT 1", 2, "expected one of --csv, --json and --explain, was several"),
+    ],
+)
+def test_query_keeps_its_limits(filled: Path, options: list[str], sql: str, exit_code: int, said: str) -> None:
+    result = marketpipe("query", sql, *options, "--config", filled)
+
+    assert result.exit_code == exit_code
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_query_shows_how_it_would_be_answered(filled: Path) -> None:
+    result = marketpipe("query", "SELECT count(*) FROM bars_1d", "--explain", "--config", filled)
+
+    assert result.exit_code == 0
+    assert "SCAN" in result.stdout.upper()
+
+
+def test_help_of_query_names_the_limits_there_are() -> None:
+    shown = " ".join(marketpipe("query", "--help").stdout.split())
+
+    assert [default for default in (f"{SECONDS:g}", MEMORY, f"{MOST_ROWS:,}") if f"({default})" not in shown] == []
 
 
 def test_bars_are_a_table_with_the_newest_first(filled: Path) -> None:
