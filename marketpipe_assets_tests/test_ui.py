@@ -43,7 +43,7 @@ QUIET = (
 )
 
 
-def eventually(look: Callable[[], Found], what: str, patience: float = PATIENCE) -> Found:
+def eventually(look: Callable[[], Found | None], what: str, patience: float = PATIENCE) -> Found:
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         try:
