@@ -19,7 +19,8 @@ from marketpipe_assets.bars.clock import next_day
 from marketpipe_assets.bars.quarantine import split_by_rules
 from marketpipe_assets.config import Config, Market, export_dagster_home, load_config
 from marketpipe_assets.defs.jobs import ingest_job_name
-from marketpipe_assets.defs.launch import planned_runs, run_job
+from marketpipe_assets.defs.launch import run_job
+from marketpipe_assets.defs.planner import planned_runs
 from marketpipe_assets.lake.scan import read_bars
 
 CONFIGURATION = """
@@ -126,7 +127,7 @@ def main(folder: Path) -> int:
 
 def _ingest(instance: dg.DagsterInstance, market: Market, symbols: tuple[str, ...], first: str, last: str) -> None:
     dates = market.sessions.between(date.fromisoformat(first), next_day(date.fromisoformat(last)))
-    for selection in planned_runs(symbols, dates, market.max_symbol_days_per_run):
+    for selection in planned_runs(market, dict.fromkeys(dates, symbols)):
         failures = [each.failure for each in run_job(instance, ingest_job_name(market.name), selection) if each.failure]
         print(f"{market.name}: {', '.join(selection.symbols)} {dates[0]} to {dates[-1]}: {failures or 'ingested'}")
 

@@ -18,7 +18,7 @@ from marketpipe_assets.cli.options import (
     retired,
 )
 from marketpipe_assets.cli.outcome import lake_access, note
-from marketpipe_assets.cli.runs import Plan, run_each, selections
+from marketpipe_assets.cli.runs import Plan, run_each
 from marketpipe_assets.cli.stored import RAW, AllOption, DaysOption, chosen_days
 from marketpipe_assets.config import Market
 
@@ -41,6 +41,7 @@ def aggregate(
     provider is not asked.
     """
     from marketpipe_assets.defs.jobs import judge_job_name
+    from marketpipe_assets.defs.planner import planned_runs
 
     loaded = configuration(config)
     names = listed(symbols)
@@ -48,11 +49,11 @@ def aggregate(
     wanted = chosen_days(loaded.lake, chosen, names, days=days, every=every, start=start, end=end)
     job = judge_job_name(chosen.name)
     gone = retired(chosen, names)
-    plans = [Plan(chosen.name, job, part) for part in selections(chosen, _without(gone, wanted))]
+    plans = [Plan(chosen.name, job, part) for part in planned_runs(chosen, _without(gone, wanted))]
     failed = run_each(loaded, plans) if plans else []
     if gone:
         note(f"{', '.join(gone)} retired from {chosen.name}: rebuilt without a run in the web UI")
-    apart = selections(chosen, _without(chosen.symbols, wanted))
+    apart = planned_runs(chosen, _without(chosen.symbols, wanted))
     with lake_access():
         for part in apart:
             _rebuild(loaded.lake, chosen, part)

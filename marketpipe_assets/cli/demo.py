@@ -14,7 +14,7 @@ from marketpipe_assets.cli.ingest import ingest_plans
 from marketpipe_assets.cli.options import ConfigOption, configuration, over, sessions_of
 from marketpipe_assets.cli.outcome import UserError, lake_access, note, say
 from marketpipe_assets.cli.overview import overview, overview_table
-from marketpipe_assets.cli.runs import run_each, selections
+from marketpipe_assets.cli.runs import run_each
 from marketpipe_assets.cli.stored import stored_days
 from marketpipe_assets.config import PACKAGED, Config, Market
 
@@ -82,9 +82,11 @@ def _longest(market: Market) -> str:
 
 
 def _show(config: Config, parts: Sequence[Part]) -> None:
+    from marketpipe_assets.defs.planner import planned_runs
+
     with lake_access():
         overviews = {
-            market.name: overview(config.lake, market, selections(market, dict.fromkeys(dates, market.symbols)))
+            market.name: overview(config.lake, market, planned_runs(market, dict.fromkeys(dates, market.symbols)))
             for market, dates in parts
         }
     console().print()

@@ -23,7 +23,7 @@ from marketpipe_assets.cli.options import (
 )
 from marketpipe_assets.cli.outcome import RunTimeError, UserError, lake_access, note, say
 from marketpipe_assets.cli.overview import overview, overview_table
-from marketpipe_assets.cli.runs import Failed, Plan, run_each, selections
+from marketpipe_assets.cli.runs import Failed, Plan, run_each
 from marketpipe_assets.config import Config, Market
 
 if TYPE_CHECKING:
@@ -64,11 +64,12 @@ def ingest(
 def ingest_plans(market: Market, wanted: Mapping[date, Sequence[str]], *, allow_shrink: bool = False) -> list[Plan]:
     """Runs of the market's ingest job that cover the wanted symbol-days and no others."""
     from marketpipe_assets.defs.jobs import ingest_job_name
+    from marketpipe_assets.defs.planner import planned_runs
 
     asset = f"{market.name}__raw_bars_1m"
     run_config = {"ops": {asset: {"config": {"allow_shrink": True}}}} if allow_shrink else {}
     job = ingest_job_name(market.name)
-    return [Plan(market.name, job, selection, run_config) for selection in selections(market, wanted)]
+    return [Plan(market.name, job, selection, run_config) for selection in planned_runs(market, wanted)]
 
 
 def finish(config: Config, market: Market, worked_on: Sequence["Selection"], failed: Sequence[Failed]) -> None:

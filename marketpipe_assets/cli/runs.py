@@ -6,14 +6,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
-from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from marketpipe_assets.cli.config_check import usable
 from marketpipe_assets.cli.display import console, counted, span
 from marketpipe_assets.cli.outcome import RunTimeError, UserError, one_line
-from marketpipe_assets.config import Config, Market, export_dagster_home
+from marketpipe_assets.config import Config, export_dagster_home
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -50,32 +48,6 @@ class Failed(NamedTuple):
 
     def __str__(self) -> str:
         return f"run {self.run_id or 'without an id'} ({self.plan}): {self.reason}"
-
-
-def selections(market: Market, wanted: Mapping[date, Sequence[str]]) -> list["Selection"]:
-    """Rectangles that together are the wanted symbol-days and no others, none above the market's limit for one run.
-
-    A run's partitions are a range of neighbours in both dimensions, so symbols and sessions that are not neighbours
-    come apart.
-    """
-    from marketpipe_assets.bars.clock import next_day
-    from marketpipe_assets.defs.launch import planned_runs
-    from marketpipe_assets.defs.partitions import Selection
-
-    if not wanted:
-        return []
-    dates = market.sessions.between(min(wanted), next_day(max(wanted)))
-    rectangles = [
-        Selection(symbols, list(days))
-        for chosen, days_of_chosen in groupby(dates, key=lambda day: frozenset(wanted.get(day, ())))
-        for days in [list(days_of_chosen)]
-        for symbols in _neighbours(sorted({*market.symbols, *chosen}), chosen)
-    ]
-    return [part for each in rectangles for part in planned_runs(*each, market.max_symbol_days_per_run)]
-
-
-def _neighbours(ordered: Sequence[str], chosen: frozenset[str]) -> list[list[str]]:
-    return [list(block) for is_chosen, block in groupby(ordered, key=chosen.__contains__) if is_chosen]
 
 
 def run_each(config: Config, plans: Sequence[Plan]) -> list[Failed]:

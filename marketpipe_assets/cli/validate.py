@@ -19,7 +19,6 @@ from marketpipe_assets.cli.options import (
     listed,
 )
 from marketpipe_assets.cli.outcome import lake_access, say
-from marketpipe_assets.cli.runs import selections
 from marketpipe_assets.cli.stored import AllOption, DaysOption, chosen_days
 from marketpipe_assets.config import Market
 
@@ -65,11 +64,13 @@ def validate(  # noqa: PLR0913, PLR0917  # one per option
     Judges the stored raw bars with the present rules and changes nothing. Exits 1 where stored bars are something
     else; `marketpipe aggregate` rebuilds them.
     """
+    from marketpipe_assets.defs.planner import planned_runs
+
     loaded = configuration(config)
     names = listed([show] if show is not None else symbols)
     chosen = chosen_market(loaded, market, names)
     wanted = chosen_days(loaded.lake, chosen, names, days=days, every=every, start=start, end=end)
-    parts = selections(chosen, wanted)
+    parts = planned_runs(chosen, wanted)
     if show is not None:
         _show_bars(loaded.lake, chosen, parts)
         return

@@ -1,7 +1,6 @@
 """Run a market's job in this process, on the instance the web UI shows, and tell how it goes."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import dagster as dg
@@ -23,22 +22,6 @@ class Progress(NamedTuple):
     step: str
     ended: bool
     failure: str | None = None
-
-
-def planned_runs(symbols: Sequence[str], dates: Sequence[date], most_symbol_days: int) -> list[Selection]:
-    """Rectangles of at most `most_symbol_days` that together are every symbol on every date, in order.
-
-    Each takes as many symbols as fit with one date, then as many dates as fit with those symbols: month files are
-    then merged as few times as can be. `symbols` and `dates` are in partition order and neighbours in it: a run takes
-    a range, and with it everything between its ends.
-    """
-    wide = max(1, min(len(symbols), most_symbol_days))
-    long = max(1, most_symbol_days // wide)
-    return [
-        Selection(symbols[column : column + wide], dates[row : row + long])
-        for row in range(0, len(dates), long)
-        for column in range(0, len(symbols), wide)
-    ]
 
 
 def run_job(

@@ -2,11 +2,8 @@ from datetime import date
 
 import dagster as dg
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from marketpipe_assets.config import Market
-from marketpipe_assets.defs.launch import planned_runs
 from marketpipe_assets.defs.partitions import Selection, partitions_of, range_tags, selection_of, tagged_keys
 
 
@@ -58,15 +55,3 @@ def test_tags_of_a_rectangle_select_its_keys(symbols: list[str], days: int) -> N
     partitions, selection = partitions_of(shares), Selection(symbols, list(shares.sessions.dates[:days]))
 
     assert selection_of(tagged_keys(range_tags(selection), partitions)) == selection
-
-
-@given(symbols=st.integers(1, 12), days=st.integers(1, 40), most=st.integers(1, 60))
-def test_planned_runs_cover_every_symbol_day_once_within_the_limit(symbols: int, days: int, most: int) -> None:
-    names = [f"S{n:02}" for n in range(symbols)]
-    dates = [date(2024, 1, 1).replace(day=1 + n % 28, month=1 + n // 28) for n in range(days)]
-
-    runs = planned_runs(names, dates, most)
-
-    covered = [(symbol, day) for run in runs for symbol in run.symbols for day in run.dates]
-    assert sorted(covered) == sorted((symbol, day) for symbol in names for day in dates)
-    assert max(run.symbol_days for run in runs) <= most
