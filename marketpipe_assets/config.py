@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from marketpipe_assets.marked_yaml import ConfigError, MarkedDocument, Place, read_marked
+from marketpipe_assets.upkeep import MINUTE_LABEL, MINUTES_KEPT, Age, Alerts, Email, Hold, Schedules, kept_for
 
 if TYPE_CHECKING:
     from marketpipe_assets.bars.rules import RuleSet  # imports polars, so not on import
@@ -239,6 +240,9 @@ class Market(_Settings):
     max_quarantined_share: Share = 0.05
     min_coverage: Share = 0.95
     max_symbol_days_per_run: Annotated[int, Field(ge=1)] = 5000
+    retention: Mapping[str, Age] = {}
+    hold: tuple[Hold, ...] = ()
+    schedules: Schedules = Schedules()
     description: str | None = None
     owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = ()
 
@@ -249,6 +253,15 @@ class Market(_Settings):
             _rule_set(info.data["asset_class"], rules)
         return rules
 
+    @field_validator("retention")
+    @classmethod
+    def _retention_of_stored_tables(cls, ages: Mapping[str, Age], info: ValidationInfo) -> Mapping[str, Age]:
+        own = [table for table in MINUTES_KEPT if table != "bars_1m"]
+        known = [MINUTE_LABEL, *info.data.get("timeframes", ()), *own]
+        if unknown := [label for label in ages if label not in known]:
+            raise ValueError(f"expected an age for {', '.join(known)}{_near(unknown[0], known)}, was {unknown[0]!r}")
+        return ages
+
     @property
     def providers(self) -> tuple[str, ...]:
         """The provider asked first and those asked for what it does not have, in order, each once."""
@@ -258,6 +271,11 @@ class Market(_Settings):
     def rule_set(self) -> "RuleSet":
         """The rules of this market's asset class with its own severities and limits."""
         return _rule_set(self.asset_class, self.rules)
+
+    def kept_from(self, table: str, today: date) -> date | None:
+        """The first session date whose bars of a table are kept on a day; None: all are."""
+        kept = kept_for(self.retention, table)
+        return None if kept is None else today - kept
 
     @property
     def sessions(self) -> "Sessions":
@@ -284,6 +302,7 @@ class Config(_Settings):
     lake: Annotated[Path, BeforeValidator(_folder)] = Path("lake")
     providers: Mapping[Name, ProviderSettings]
     markets: Annotated[Mapping[Name, Market], Field(min_length=1)]
+    alerts: Alerts = Alerts()
     path: Path | None = None
 
     @property
@@ -429,8 +448,17 @@ def _check_providers(file: MarkedDocument, config: Config) -> None:
                 raise file.error(place, f"expected a provider of this file, {known}, was {file.was(place)}")
 
 
-MODELS: Mapping[int, type[_Settings]] = {1: Config, 3: Market, 4: Partition, 5: RuleSetting}
-"""How deep a key lies → the model that has it. Providers take any key here: their own models check them."""
+MODELS: Mapping[Place, type[BaseModel]] = {
+    ("*",): Config,
+    ("alerts", "*"): Alerts,
+    ("alerts", "email", "*"): Email,
+    ("markets", "*", "*"): Market,
+    ("markets", "*", "hold", "*", "*"): Hold,
+    ("markets", "*", "partition", "*"): Partition,
+    ("markets", "*", "rules", "*", "*"): RuleSetting,
+    ("markets", "*", "schedules", "*"): Schedules,
+}
+"""Where a key lies → the model that has it. Providers take any key here: their own models check them."""
 
 EXPECTED: Mapping[str, str] = {
     "dict_type": "a mapping",
@@ -459,8 +487,13 @@ def _problem(file: MarkedDocument, details: ErrorDetails) -> ConfigError:
 
 
 def _unknown_key(file: MarkedDocument, place: Place) -> ConfigError:
-    keys = [key for key in MODELS[len(place)].model_fields if key not in ("path", "name")]
+    model = next(model for pattern, model in MODELS.items() if _matches(place, pattern))
+    keys = [key for key in model.model_fields if key not in ("path", "name")]
     return file.error(place, f"unknown key{_near(str(place[-1]), keys)}; expected one of {', '.join(keys)}")
+
+
+def _matches(place: Place, pattern: Place) -> bool:
+    return len(place) == len(pattern) and all(part in ("*", here) for here, part in zip(place, pattern, strict=True))
 
 
 def _near(word: str, words: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from marketpipe_assets.config import (
 )
 from marketpipe_assets.providers.synthetic import SyntheticProvider
 
-SHAPES = {1: "46b20034bc2e8673"}
+SHAPES = {1: "9b2ae44601aa3667"}
 """`config_version` → fingerprint of the keys and values it allows."""
 
 TOP = """\
