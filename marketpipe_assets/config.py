@@ -7,7 +7,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -28,6 +28,7 @@ from marketpipe_assets.marked_yaml import ConfigError, MarkedDocument, Place, re
 from marketpipe_assets.upkeep import MINUTE_LABEL, MINUTES_KEPT, Age, Alerts, Email, Hold, Schedules, kept_for
 
 if TYPE_CHECKING:
+    from marketpipe_assets.bars.reasons import Evidence
     from marketpipe_assets.bars.rules import RuleSet  # imports polars, so not on import
     from marketpipe_assets.bars.sessions import Sessions
 
@@ -51,7 +52,7 @@ PACKAGED = Path(__file__).with_name("default.yaml")
 INSTANCE = Path(__file__).with_name("dagster.yaml")
 
 RESERVED_NAMES = frozenset({"main", "information_schema", "pg_catalog", "system", "temp"})
-RESOURCE_NAMES = frozenset({"lake", "io_manager"})  # beside which providers stand in Dagster
+RESOURCE_NAMES = frozenset({"lake", "catalog", "io_manager"})  # beside which providers stand in Dagster
 SECRET = re.compile(r"(^|[_-])(api[_-]?key|key|secret|token|password|passphrase|credentials?)([_-]|$)", re.IGNORECASE)
 
 LEGACY_VARIABLES: Mapping[str, str] = {
@@ -92,6 +93,15 @@ def _time(value: object) -> object:
         if re.fullmatch(r"\d{2}:\d{2}", value) is None:
             raise ValueError("expected a local time such as 09:30")
         return time.fromisoformat(value)
+    return value
+
+
+def _instant(value: object) -> object:
+    if isinstance(value, str):
+        moment = datetime.fromisoformat(value) if re.fullmatch(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}.*", value) else None
+        if moment is None or moment.tzinfo is None:
+            raise ValueError("expected an instant with its zone such as 2024-01-02T09:30-05:00")
+        return moment
     return value
 
 
@@ -193,6 +203,8 @@ Time = Annotated[time, BeforeValidator(_time)]
 Name = Annotated[str, AfterValidator(_name)]
 Symbol = Annotated[str, AfterValidator(_symbol)]
 Timeframe = Annotated[str, AfterValidator(_timeframe)]
+Instant = Annotated[datetime, BeforeValidator(_instant)]
+Hours = Annotated[float, Field(ge=0, le=240, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -205,6 +217,21 @@ class ProviderSettings(_Settings):
 
     type: str
     options: Mapping[str, JsonValue] = {}
+
+
+class Halt(_Settings):
+    """A span in which trading stood still, known to the user; without symbols it was the whole market."""
+
+    start: Instant
+    end: Instant
+    symbols: tuple[Symbol, ...] | None = None
+
+
+class Listing(_Settings):
+    """The first session of a symbol, and the one from which it was no longer traded."""
+
+    first: Date | None = None
+    end: Date | None = None
 
 
 class Partition(_Settings):
@@ -222,7 +249,10 @@ class RuleSetting(_Settings):
 
 
 class Market(_Settings):
-    """Symbols with one calendar and one provider. `timeframes` are the stored bars longer than 1m, shortest first."""
+    """Symbols with one calendar and one provider. `timeframes` are the stored bars longer than 1m, shortest first.
+
+    `publication_delay` is how many hours after a session its provider may still be adding bars.
+    """
 
     name: Name
     calendar: Annotated[str, AfterValidator(_calendar)]
@@ -239,6 +269,9 @@ class Market(_Settings):
     rules: Mapping[Annotated[str, AfterValidator(_rule)], RuleSetting] = {}
     max_quarantined_share: Share = 0.05
     min_coverage: Share = 0.95
+    publication_delay: Hours = 24
+    listings: Mapping[Symbol, Listing] = {}
+    halts: tuple[Halt, ...] = ()
     max_symbol_days_per_run: Annotated[int, Field(ge=1)] = 5000
     retention: Mapping[str, Age] = {}
     hold: tuple[Hold, ...] = ()
@@ -278,6 +311,18 @@ class Market(_Settings):
         return None if kept is None else today - kept
 
     @property
+    def evidence(self) -> "Evidence":
+        """What the configuration and the calendar's table of halts say about holes."""
+        from marketpipe_assets.bars import reasons
+        from marketpipe_assets.bars.halts import HALTS
+
+        return reasons.Evidence(
+            {symbol: reasons.Listing(each.first, each.end) for symbol, each in self.listings.items()},
+            halts=(*HALTS.get(self.calendar, ()), *(reasons.Halt(**dict(each)) for each in self.halts)),
+            publication_delay=timedelta(hours=self.publication_delay),
+        )
+
+    @property
     def sessions(self) -> "Sessions":
         """The market's sessions, from its start to some weeks past the end of this year."""
         from marketpipe_assets.bars.sessions import sessions, today
@@ -300,6 +345,7 @@ class Config(_Settings):
 
     config_version: int
     lake: Annotated[Path, BeforeValidator(_folder)] = Path("lake")
+    catalog: Annotated[Path, BeforeValidator(_folder)] = Path("catalog.sqlite")
     providers: Mapping[Name, ProviderSettings]
     markets: Annotated[Mapping[Name, Market], Field(min_length=1)]
     alerts: Alerts = Alerts()
@@ -309,6 +355,14 @@ class Config(_Settings):
     def folder(self) -> Path:
         """What relative paths are relative to: the file's folder, the working directory for the packaged default."""
         return self.path.parent if self.path is not None else Path.cwd()
+
+    @property
+    def catalog_url(self) -> str:
+        """The catalogue's database: that of `$DATABASE_URL` where it is Postgres, else the SQLite file `catalog`."""
+        named = os.environ.get("DATABASE_URL", "")
+        if not named.startswith("postgres"):
+            return f"sqlite:///{self.catalog}"
+        return re.sub(r"^postgres(ql)?(\+\w+)?:", "postgresql+psycopg2:", named)
 
 
 def load_config(path: Path | None = None) -> Config:
@@ -330,7 +384,8 @@ def load_config(path: Path | None = None) -> Config:
     _check_providers(file, config)
     placed = config.model_copy(update={"path": named.absolute() if named else None})
     providers = {name: _rooted(settings, placed.folder) for name, settings in config.providers.items()}
-    return placed.model_copy(update={"lake": _placed(config.lake, placed.folder), "providers": providers})
+    places = {name: _placed(getattr(config, name), placed.folder) for name in ("lake", "catalog")}
+    return placed.model_copy(update={**places, "providers": providers})
 
 
 def _placed(path: Path, folder: Path) -> Path:

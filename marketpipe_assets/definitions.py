@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Config, ProviderSettings, environment, load_config
 from marketpipe_assets.defs.io_manager import LakeIOManager
 from marketpipe_assets.defs.market import market_definitions
@@ -24,6 +25,7 @@ def definitions_of(config: Config) -> dg.Definitions:
             resources={
                 **{name: provider_of(name, each) for name, each in config.providers.items()},
                 "lake": config.lake,
+                "catalog": Catalog(config.catalog_url),
                 "io_manager": LakeIOManager(config.lake, config.markets),
             },
             executor=dg.in_process_executor,

@@ -1,12 +1,13 @@
 import hashlib
 import json
 import warnings
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from marketpipe_assets.bars.reasons import Listing
 from marketpipe_assets.bars.rules import Severity
 from marketpipe_assets.config import (
     CONFIG_VERSION,
@@ -21,7 +22,7 @@ from marketpipe_assets.config import (
 )
 from marketpipe_assets.providers.synthetic import SyntheticProvider
 
-SHAPES = {1: "9b2ae44601aa3667"}
+SHAPES = {1: "9c6e27373acc6005"}
 """`config_version` → fingerprint of the keys and values it allows."""
 
 TOP = """\
@@ -130,6 +131,30 @@ def test_rules_of_a_market_change_severity_and_limit(tmp_path: Path) -> None:
     assert market.rule_set.limits["price_jump"] == 0.3
 
 
+def test_what_a_market_knows_of_holes_is_evidence(tmp_path: Path) -> None:
+    halt = "[{start: 2024-01-03T10:00-05:00, end: 2024-01-03T11:00-05:00, symbols: [AAPL]}]"
+    lines = f"listings: {{AAPL: {{first: 2024-01-03}}}}\n    publication_delay: 6\n    halts: {halt}"
+
+    evidence = config_of(tmp_path, market_with(lines)).markets["shares"].evidence
+
+    assert evidence.listings == {"AAPL": Listing(first=date(2024, 1, 3))}
+    assert evidence.halts[-1].start == datetime(2024, 1, 3, 15, tzinfo=UTC)
+    assert evidence.publication_delay == timedelta(hours=6)
+
+
+def test_catalogue_is_a_file_beside_the_configuration(tmp_path: Path) -> None:
+    assert config_of(tmp_path, TOP + MARKET).catalog_url == f"sqlite:///{tmp_path}/catalog.sqlite"
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_catalogue_is_the_postgres_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"{scheme}://user@host/bars")
+
+    assert config_of(tmp_path, TOP + MARKET).catalog_url == "postgresql+psycopg2://user@host/bars"
+
+
 def test_lake_is_relative_to_the_file(tmp_path: Path) -> None:
     assert config_of(tmp_path, TOP + "lake: bars/here\n" + MARKET.lstrip()).lake == tmp_path / "bars/here"
 
@@ -155,6 +180,7 @@ def test_lake_is_relative_to_the_file(tmp_path: Path) -> None:
         ("timeframes: 5m", "markets.shares.timeframes: expected a list, was '5m'"),
         ("session: night", "expected 'regular' or 'extended', was 'night'"),
         ("anchor: open", "expected 'clock' or 'session', was 'open'"),
+        ("halts: [{start: 2024-01-03T10:00, end: x}]", "expected an instant with its zone such as 2024-01-02T09:30"),
         ("extended_hours: [4, 20:00]", "expected a local time such as 09:30, was '4'"),
         ("extended_hours: [20:00, 04:00]", "expected two times with the earlier one first, was 'a list'"),
         ("extended_hours: [04:00]", "markets.shares.extended_hours.1: expected a value, was missing"),

@@ -169,7 +169,7 @@ def backfill(server: str) -> str:
             return backfill_id
         return None
 
-    backfill = eventually(launched, "a launched backfill")
+    backfill = str(eventually(launched, "a launched backfill"))
     status = "query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"
 
     def ended() -> str | None:

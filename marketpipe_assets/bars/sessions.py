@@ -109,7 +109,7 @@ class Sessions:
         Begins with the closed days before the first session, so that a bar on a day the calendar calls closed is
         seen and judged rather than never fetched.
         """
-        wanted = self._rows(dates)
+        wanted = self.rows(dates)
         first: datetime = wanted["window_start"].min()  # type: ignore[assignment]  # a column of timestamps
         end: datetime = wanted["window_end"].max()  # type: ignore[assignment]  # a column of timestamps
         closed = min(self.owned_dates([min(dates)]))
@@ -151,11 +151,20 @@ class Sessions:
 
     def expected_minutes(self, dates: Sequence[date]) -> pl.DataFrame:
         """`session_date`, `expected_minutes` of these sessions."""
-        return self._rows(dates).select("session_date", "expected_minutes")
+        return self.rows(dates).select("session_date", "expected_minutes")
+
+    def rows(self, dates: Sequence[date]) -> pl.DataFrame:
+        """The rows of `table` for these sessions. Raises `ValueError` that names the dates that are none."""
+        rows = self.table.filter(pl.col("session_date").is_in(list(dates)))
+        if rows.height != len(set(dates)):
+            known = set(rows["session_date"].to_list())
+            unknown = sorted(day for day in set(dates) if day not in known)
+            raise ValueError(f"expected sessions of {self.calendar}, was {', '.join(map(str, unknown))}")
+        return rows
 
     def published_by(self, day: date) -> datetime:
         """The instant from which a session can be fetched whole: the end of what is asked for."""
-        end: datetime = self._rows([day])["window_end"].item()
+        end: datetime = self.rows([day])["window_end"].item()
         return end
 
     def _positions(self, days: Minutes) -> Minutes:
@@ -168,14 +177,6 @@ class Sessions:
         row_of_day[self._days - first] = np.arange(self._days.size)
         found: Minutes = row_of_day[days - first]
         return found
-
-    def _rows(self, dates: Sequence[date]) -> pl.DataFrame:
-        rows = self.table.filter(pl.col("session_date").is_in(list(dates)))
-        if rows.height != len(set(dates)):
-            known = set(rows["session_date"].to_list())
-            unknown = sorted(day for day in set(dates) if day not in known)
-            raise ValueError(f"expected sessions of {self.calendar}, was {', '.join(map(str, unknown))}")
-        return rows
 
     @property
     def _roll_shift(self) -> int:

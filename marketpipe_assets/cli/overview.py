@@ -63,7 +63,7 @@ def _part(lake: Path, market: Market, symbols: Sequence[str], dates: Sequence[da
     counts = {name: bar_counts(lake, market.name, name, symbols, owned) for name in tables_of(market)}
     broken = read_bars(lake, market.name, "quarantined_bars_1m", symbols, owned, columns=("broken_rules",))
     valid = read_bars(lake, market.name, "bars_1m", symbols, dates, columns=("symbol", "ts", "session_date", "session"))
-    minutes = coverage(valid, market.sessions, symbols, dates)
+    minutes = coverage(valid, valid, market.sessions, symbols, dates).days
     days = counts["raw_bars_1m"].filter(pl.col("session_date").is_in(list(dates)))
     return Overview(
         frozenset(symbols),
@@ -73,8 +73,8 @@ def _part(lake: Path, market: Market, symbols: Sequence[str], dates: Sequence[da
         days.height,
         Counter({name: int(count["bars"].sum()) for name, count in counts.items()}),
         Counter(broken["broken_rules"].explode().drop_nulls().to_list()),
-        int(minutes["expected_minutes"].sum()),
-        int(minutes["received_minutes"].sum()),
+        int(minutes["expected"].sum()),
+        int(minutes["valid"].sum()),
     )
 
 

@@ -181,16 +181,16 @@ def _quarantined_share(evidence: Evidence) -> Verdict:
 
 
 def _coverage(evidence: Evidence) -> Verdict:
-    market = evidence.market
-    rows = coverage(evidence.bars, market.sessions, *evidence.selection)
-    shares = {symbol: covered_share(part) for (symbol,), part in rows.group_by("symbol", maintain_order=True)}
+    market, bars = evidence.market, evidence.bars
+    days = coverage(bars, bars, market.sessions, *evidence.selection).days
+    shares = {symbol: covered_share(part) for (symbol,), part in days.group_by("symbol", maintain_order=True)}
     least = min(shares.values(), default=1.0)
-    holes = rows.filter(pl.col("missing_minutes") > 0).sort("missing_minutes", descending=True)
+    holes = days.filter(pl.col("missing") > 0).sort("missing", descending=True)
     return Verdict(
         least >= market.min_coverage,
-        f"{covered_share(rows):.2%} of {rows['expected_minutes'].sum():,} regular minutes are there; "
-        f"{holes.height:,} of {rows.height:,} symbol-days have holes",
-        {"least_covered_share": least, "holes": _table(holes)},
+        f"{covered_share(days):.2%} of {days['expected'].sum():,} regular minutes are there; "
+        f"{holes.height:,} of {days.height:,} symbol-days have holes",
+        {"least_covered_share": least, "holes": _table(holes.select(*KEY, "expected", "valid", "missing"))},
     )
 
 

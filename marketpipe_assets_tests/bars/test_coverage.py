@@ -23,8 +23,8 @@ def counts(
     symbols: Sequence[str] = ("ACME",),
 ) -> list[Counts]:
     """Expected, received and missing minutes of each symbol-day."""
-    rows = coverage(bars, calendar or calendar_of(), symbols, dates)
-    return rows.select("expected_minutes", "received_minutes", "missing_minutes").rows()
+    days = coverage(bars, bars, calendar or calendar_of(), symbols, dates).days
+    return days.select("expected", "received", "missing").rows()
 
 
 def test_a_whole_session_misses_nothing() -> None:
@@ -62,9 +62,9 @@ def test_bars_before_and_after_the_session_are_not_counted() -> None:
 def test_every_symbol_and_session_has_a_row_also_where_there_is_no_bar() -> None:
     bars = minute_bars(*minute_run("09:30", 5, "2024-01-03"), symbol="BOLT")
 
-    rows = coverage(bars, calendar_of(), ["BOLT", "ACME"], [DAY, date(2024, 1, 3)])
+    rows = coverage(bars, bars, calendar_of(), ["BOLT", "ACME"], [DAY, date(2024, 1, 3)]).days
 
-    assert rows.select("symbol", "session_date", "received_minutes").rows() == [
+    assert rows.select("symbol", "session_date", "received").rows() == [
         ("BOLT", DAY, 0),
         ("BOLT", date(2024, 1, 3), 5),
         ("ACME", DAY, 0),
@@ -88,8 +88,8 @@ def test_a_closed_day_is_refused() -> None:
 def test_the_share_covered_is_of_all_expected_minutes() -> None:
     bars = minute_bars(*minute_run("09:30", 195))
 
-    assert covered_share(coverage(bars, calendar_of(), ["ACME"], [DAY, date(2024, 1, 3)])) == 0.25
+    assert covered_share(coverage(bars, bars, calendar_of(), ["ACME"], [DAY, date(2024, 1, 3)]).days) == 0.25
 
 
 def test_where_nothing_is_expected_all_is_covered() -> None:
-    assert covered_share(coverage(empty(), calendar_of(), ["ACME"], [])) == 1.0
+    assert covered_share(coverage(empty(), empty(), calendar_of(), ["ACME"], []).days) == 1.0
