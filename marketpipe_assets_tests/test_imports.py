@@ -80,8 +80,9 @@ def uses() -> list[Use]:
 
 
 def modules_of(part: str) -> list[str]:
-    """Every module below a part, or the part itself where it is one module."""
-    files = sorted((ROOT / part).rglob("*.py")) or [ROOT / f"{part}.py"]
+    """Every module below a part, or the part itself where it is one module; Alembic's scripts are run, not imported."""
+    below = [file for file in sorted((ROOT / part).rglob("*.py")) if "migrations" not in file.parts]
+    files = below or [ROOT / f"{part}.py"]
     names = (".".join((PACKAGE, *file.relative_to(ROOT).with_suffix("").parts)) for file in files)
     return [name.removesuffix(".__init__") for name in names]
 
