@@ -161,6 +161,10 @@ class AlpacaProvider(HttpProvider):
             return NotEntitled(f"{found}; feed iex is in every plan, and sip once it is 15 minutes old (delay_minutes)")
         return AuthFailed(str(found))
 
+    @property
+    def feed_asked(self) -> str:
+        return self.feed
+
     def ping(self) -> None:
         """Ask for the latest bar of one stock, or of bitcoin where no key is set."""
         if self.has_keys:

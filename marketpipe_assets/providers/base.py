@@ -20,12 +20,14 @@ class ProviderError(Exception):
     ├── NotEntitled     the key is good and the plan does not cover the request
     ├── BadRequest      the vendor refuses what was asked
     ├── NotFound        the vendor does not know the symbol or the path
+    ├── OutOfTime       the run's own deadline came before the answer
     ├── OutOfRange      the vendor has no data for the time asked for, or not yet
     ├── Malformed       an answer that is not what the vendor's interface says
     └── BadFile         a local file is truncated, empty, mislabelled, or not what its format says
 
     `retry_at` is when asking again can work, where that is known. Only the first two are retried, and only until the
-    provider's deadline: one that is raised was retried already, and the others fail again however often one asks.
+    provider's deadline: one that is raised was retried already. `OutOfTime` is for another run to try again, and the
+    others fail again however often one asks.
     """
 
     def __init__(self, message: str, retry_at: datetime | None = None) -> None:
@@ -55,6 +57,10 @@ class BadRequest(ProviderError):
 
 class NotFound(ProviderError):
     """The vendor does not know what was asked for."""
+
+
+class OutOfTime(ProviderError):
+    """The run's own deadline came before the answer; another run can ask at `retry_at`."""
 
 
 class OutOfRange(ProviderError):
@@ -130,6 +136,10 @@ class BarProvider(ConfigurableResource, ABC):  # type: ignore[type-arg]  # Confi
 
         Raises `ProviderError` where the vendor could not answer in full.
         """
+
+    def remaining_requests(self) -> int | None:
+        """Requests that can be sent at this moment; None where there is no quota, or no key that it is counted by."""
+        return None
 
     def give_secrets(self, secrets: Mapping[str, str]) -> None:
         """Keep the values of `capabilities.secrets`. They are no settings, so that Dagster never shows them."""

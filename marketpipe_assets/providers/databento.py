@@ -123,6 +123,10 @@ class DatabentoProvider(HttpProvider):
             return OutOfRange(told, available_end=detail.payload.available_end if detail.payload else None)
         return Unresolved(told) if UNRESOLVED in detail.message else BadRequest(told)
 
+    @property
+    def feed_asked(self) -> str:
+        return self.dataset
+
     def ping(self) -> None:
         """Ask for the range of the data set, which costs nothing."""
         self.body(Request("/v0/metadata.get_dataset_range", {"dataset": self.dataset}))

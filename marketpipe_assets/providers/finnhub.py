@@ -92,6 +92,10 @@ class FinnhubProvider(HttpProvider):
             return NotEntitled(f"{told}; candles need a paid plan of Finnhub")
         return AuthFailed(told) if answer.status == 401 else found
 
+    @property
+    def feed_asked(self) -> str:
+        return PATHS[self.asset_class]
+
     def ping(self) -> None:
         """Ask for a quote, which every plan has: that candles need a paid one is told when they are asked for."""
         self.body(Request("/api/v1/quote", {"symbol": "SPY"}))

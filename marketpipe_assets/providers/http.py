@@ -9,15 +9,16 @@ import logging
 import random
 import re
 import time
-from collections import Counter
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from ipaddress import ip_address
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Lock
@@ -38,12 +39,14 @@ from marketpipe_assets.providers.base import (
     Malformed,
     NotEntitled,
     NotFound,
+    OutOfTime,
     ProviderError,
     Rate,
     RateLimited,
     Transient,
 )
 from marketpipe_assets.providers.quota import SHARED_FILE, Bucket
+from marketpipe_assets.providers.traffic import Traffic, Wait
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -98,19 +101,6 @@ class Answer(NamedTuple):
         return self.body[:500].decode(errors="replace").strip()
 
 
-@dataclass
-class Traffic:
-    """What a provider instance sent and heard: attempts, failures by class, seconds waited, seconds to the headers."""
-
-    requests: int = 0
-    errors: Counter[str] = field(default_factory=Counter)
-    waited: float = 0.0
-    latency: float = 0.0
-    bytes: int = 0
-    filler_rows: int = 0
-    """Rows of minutes without a trade that the vendor made up, and that were dropped."""
-
-
 class HttpProvider(BarProvider):
     """Settings of every vendor that is asked over HTTP."""
 
@@ -122,6 +112,11 @@ class HttpProvider(BarProvider):
     requests_per_minute: int | None = Field(default=None, gt=0, description="Quota of your plan, if not the smallest")
     concurrency: int | None = Field(default=None, gt=0, description="Requests at one moment")
     deadline_seconds: float = Field(default=300, gt=0, description="Longest time to try to have one request answered")
+    run_deadline_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Longest time from a run's first request on; if none, as long as the quota takes",
+    )
     attempts: int = Field(default=10, gt=0, description="Most attempts at one request")
     first_wait: float = Field(default=0.5, ge=0, description="Most seconds before attempt 2; then twice that")
     longest_wait: float = Field(default=60, ge=0, description="Most seconds between attempts unless told")
@@ -132,6 +127,7 @@ class HttpProvider(BarProvider):
 
     _lock: Any = PrivateAttr(default_factory=Lock)
     _connection: "Connection | None" = PrivateAttr(default=None)
+    _run_end: float | None = PrivateAttr(default=None)
     _traffic: Traffic = PrivateAttr(default_factory=Traffic)
 
     @model_validator(mode="after")
@@ -140,9 +136,13 @@ class HttpProvider(BarProvider):
             _check_address(self.base_url, self.hosts)
         return self
 
+    @abstractmethod
     def ping(self) -> None:
         """Ask for as little as shows that the vendor answers and takes the secrets. Raises `ProviderError`."""
-        raise NotImplementedError
+
+    def transport(self) -> httpx.BaseTransport | None:
+        """What sends the requests; None: httpx's own."""
+        return None
 
     def headers(self) -> Mapping[str, str]:
         """Who asks. Raises `AuthFailed` where secrets are missing and nothing is answered without them."""
@@ -161,6 +161,31 @@ class HttpProvider(BarProvider):
         return self._traffic
 
     @property
+    def feed_asked(self) -> str:
+        """The feed its traffic is told under: where no setting says it, the first one it has."""
+        return self.capabilities.feeds[0]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it asks this machine, past any proxy of the environment."""
+        return bool(self.base_url) and _is_loopback(self.base_url)
+
+    @property
+    def run_end(self) -> float:
+        """The instant of `time.time` at which the run is out of time: it began with the first request."""
+        with self._lock:
+            if self._run_end is None:
+                self._run_end = time.time() + (self.run_deadline_seconds or inf)
+            return self._run_end
+
+    def remaining_requests(self) -> int | None:
+        """As `BarProvider` says, by the count that all processes of this machine share."""
+        try:
+            return self.connection.remaining()
+        except AuthFailed:  # the quota is the key's
+            return None
+
+    @property
     def connection(self) -> "Connection":
         """The client of this instance, opened when first asked for."""
         with self._lock:
@@ -169,8 +194,9 @@ class HttpProvider(BarProvider):
             return self._connection
 
     def teardown_after_execution(self, context: object) -> None:  # noqa: ARG002  # Dagster's signature
-        """Close what is open. What is asked afterwards opens it again."""
+        """Close what is open. What is asked afterwards opens it again, and is another run."""
         with self._lock:
+            self._run_end = None
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
@@ -282,8 +308,9 @@ class Connection:
         self._bucket = Bucket(Path(provider.quota_file), f"{vendor} {self._base} {credential}", provider.rates)
         self._client = httpx.Client(
             timeout=httpx.Timeout(provider.read_timeout, connect=CONNECT_SECONDS, pool=POOL_SECONDS),
+            transport=provider.transport(),
             follow_redirects=False,
-            trust_env=not (self._base and _is_loopback(self._base)),  # a proxy of the environment is not for loopback
+            trust_env=not provider.is_local,
         )
         logging.getLogger("httpx").addFilter(self._redact_record)
 
@@ -296,6 +323,10 @@ class Connection:
     def pause(self, until: float) -> None:
         """Let no process of this machine ask with this quota before `until` (seconds since 1970)."""
         self._bucket.pause(until)
+
+    def remaining(self) -> int | None:
+        """Requests the quota has left at this moment; None: it has none."""
+        return self._bucket.remaining()
 
     def ask(self, request: Request, read: Callable[[Answer, int], T]) -> T:
         """What `read` makes of the answer and the number of the attempt; where it is `Transient`, it is asked again."""
@@ -321,27 +352,46 @@ class Connection:
         self._retried(request, attempted)
 
     def _retried(self, request: Request, read: Callable[[httpx.Response, int], T]) -> T:
-        deadline = time.time() + self._provider.deadline_seconds
+        run_end = self._provider.run_end
+        if time.time() >= run_end:
+            raise self._out_of_time(request, "")
+        try:
+            return self._asked(request, _Patience(time.time() + self._provider.deadline_seconds, run_end), read)
+        except (Transient, RateLimited) as error:
+            if error.retry_at is None or error.retry_at.timestamp() <= run_end:
+                raise
+            late = error
+        raise self._out_of_time(request, f": {late}", late.retry_at)
 
+    def _asked(self, request: Request, patience: "_Patience", read: Callable[[httpx.Response, int], T]) -> T:
         def seconds_to_wait(error: Exception) -> bool | float:
             if not isinstance(error, Transient | RateLimited) or error.retry_at is None:
                 return False
             again = error.retry_at.timestamp()
-            if again > deadline:
+            if again > patience.end:
                 return False
             seconds = max(again - time.time(), 0.0)
-            self._count(waited=seconds)
+            self._count_wait(seconds, Wait.TOLD if isinstance(error, RateLimited) else None)
             return seconds
 
         retries = stamina.retry_context(on=seconds_to_wait, attempts=self._provider.attempts, timeout=None)
         for attempt in retries:
             with attempt:
-                return self._attempt(request, attempt.num, deadline, read)
+                return self._attempt(request, attempt.num, patience, read)
         raise AssertionError  # the last attempt returns or raises
 
-    def _attempt(self, request: Request, attempt: int, deadline: float, read: Callable[[httpx.Response, int], T]) -> T:
+    def _out_of_time(self, request: Request, why: str, retry_at: datetime | None = None) -> OutOfTime:
+        seconds = self._provider.run_deadline_seconds
+        told = retry_at or datetime.fromtimestamp(max(self._bucket.free_at(request.weight), time.time()), UTC)
+        name = self._provider.name
+        self._count(error=OutOfTime.__name__)
+        return OutOfTime(f"{name}: expected all answers within run_deadline_seconds of {seconds:g} s{why}", told)
+
+    def _attempt(
+        self, request: Request, attempt: int, patience: "_Patience", read: Callable[[httpx.Response, int], T]
+    ) -> T:
         try:
-            with self._sent(request, deadline) as response:
+            with self._sent(request, patience) as response:
                 return read(response, attempt)
         except ProviderError as error:
             failure = error
@@ -351,7 +401,7 @@ class Connection:
         raise self._told(failure, request, attempt)
 
     @contextmanager
-    def _sent(self, request: Request, deadline: float) -> Iterator[httpx.Response]:
+    def _sent(self, request: Request, patience: "_Patience") -> Iterator[httpx.Response]:
         asked = self._client.build_request(
             "GET" if request.form is None else "POST",
             self._url(request),
@@ -359,12 +409,14 @@ class Connection:
             data=dict(request.form) if request.form is not None else None,
             headers={**self._headers, "User-Agent": "marketpipe"},
         )
-        before = time.time()
-        with self._bucket.request(request.weight, deadline):
-            granted = time.time()
-            self._count(requests=1, waited=granted - before)
+        with self._bucket.request(request.weight, patience.end, patience.run_end) as slept:
+            patience.until += slept
+            self._count_wait(slept, Wait.QUOTA)
+            self._count(requests=1)
+            began = time.monotonic()
             response = self._client.send(asked, stream=True)
-        self._count(latency=time.time() - granted)
+        with self._lock:
+            self._provider.traffic.count_answer(time.monotonic() - began)
         try:
             yield response
         finally:
@@ -434,9 +486,28 @@ class Connection:
             if error is not None:
                 traffic.errors[error] += 1
 
+    def _count_wait(self, seconds: float, mode: Wait | None) -> None:
+        if seconds:
+            self._count(waited=seconds)
+        if seconds and mode is not None:
+            with self._lock:
+                self._provider.traffic.waits[mode] += 1
+
     def _redact_record(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = self._redact(record.getMessage()), ()
         return True
+
+
+@dataclass
+class _Patience:
+    """How long a request is tried: `until`, put off by what it waits for a place in the quota, within the run."""
+
+    until: float
+    run_end: float
+
+    @property
+    def end(self) -> float:
+        return min(self.until, self.run_end)
 
 
 def by_status(answer: Answer) -> ProviderError | None:

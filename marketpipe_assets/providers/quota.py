@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from threading import Lock
 
@@ -45,14 +46,16 @@ class Bucket:
         self._database = _opened(file.expanduser())
 
     @contextmanager
-    def request(self, weight: int, deadline: float) -> Iterator[None]:
-        """A place in the quota, waited for, for as long as a request is open.
+    def request(self, weight: int, pause_deadline: float, deadline: float = inf) -> Iterator[float]:
+        """A place in the quota, for as long as a request is open; gives the seconds it was waited for.
 
-        Raises `RateLimited` where the place comes after the deadline, an instant of `time.time`.
+        Raises `RateLimited` where the vendor's pause ends after `pause_deadline`, or the place comes after `deadline`,
+        both instants of `time.time`. The two differ because the rate is known and a place comes in time; a pause may
+        be a ban.
         """
-        row = self._granted(weight, deadline)
+        row, slept = self._granted(weight, pause_deadline, deadline)
         try:
-            yield
+            yield slept
         finally:
             with self._transaction() as database:
                 database.execute("update requests set answered = ? where rowid = ?", (time.time(), row))
@@ -66,25 +69,43 @@ class Bucket:
                 (self._name, until),
             )
 
+    def free_at(self, weight: int = 1) -> float:
+        """The instant of `time.time` from which a request has a place; one that is past: now."""
+        with self._transaction() as database:
+            return max(self._freed(database, weight, time.time()))
+
+    def remaining(self) -> int | None:
+        """Requests of weight 1 that have a place now: none in a pause; None: there is no rate."""
+        if not self._rates:
+            return None
+        with self._transaction() as database:
+            now = time.time()
+            paused, _ = self._freed(database, 1, now)
+            left = [rate.requests - self._used(database, rate, now) for rate in self._rates]
+        return 0 if paused > now else max(0, min(left))
+
     def close(self) -> None:
         with self._lock:
             self._database.close()
 
-    def _granted(self, weight: int, deadline: float) -> int:
+    def _granted(self, weight: int, pause_deadline: float, deadline: float) -> tuple[int, float]:
+        slept = 0.0
         while True:
             with self._transaction() as database:
                 now = time.time()
-                free_at = self._free_at(database, weight, now)
-                if free_at <= now:
+                paused, place = self._freed(database, weight, now)
+                if max(paused, place) <= now:
                     values = (self._name, now, weight)
                     inserted = database.execute("insert into requests values (?, ?, null, ?)", values)
-                    return inserted.lastrowid or 0
-            if free_at > deadline:
-                retry_at = datetime.fromtimestamp(free_at, UTC)
+                    return inserted.lastrowid or 0, slept
+            if paused > pause_deadline or place > deadline:
+                retry_at = datetime.fromtimestamp(max(paused, place), UTC)
                 raise RateLimited(f"expected a place in the quota in time, the next is at {retry_at}", retry_at)
-            time.sleep(min(max(free_at - now, 0.001), POLL))
+            seconds = min(max(paused - now, place - now, 0.001), POLL)
+            time.sleep(seconds)
+            slept += seconds
 
-    def _free_at(self, database: sqlite3.Connection, weight: int, now: float) -> float:
+    def _freed(self, database: sqlite3.Connection, weight: int, now: float) -> tuple[float, float]:
         longest = max((rate.seconds for rate in self._rates), default=0)
         # What lies in the future was written before the clock was set back.
         database.execute(
@@ -93,16 +114,23 @@ class Bucket:
             (self._name, now, longest, LOST),
         )
         paused = database.execute("select until from pauses where bucket = ?", (self._name,)).fetchone()
-        return max([paused[0] if paused else 0, *(self._place(database, rate, weight, now) for rate in self._rates)])
+        places = (self._place(database, rate, weight, now) for rate in self._rates)
+        return paused[0] if paused else 0.0, max(places, default=0.0)
+
+    def _used(self, database: sqlite3.Connection, rate: Rate, now: float) -> int:
+        counted = "select coalesce(sum(weight), 0) from requests where bucket = ? and coalesce(answered, ?) >= ?"
+        (used,) = database.execute(counted, (self._name, now, now - rate.seconds)).fetchone()
+        return int(used)
 
     def _place(self, database: sqlite3.Connection, rate: Rate, weight: int, now: float) -> float:
-        counted = "from requests where bucket = ? and coalesce(answered, ?) >= ?"
-        values = (self._name, now, now - rate.seconds)
-        (used,) = database.execute(f"select coalesce(sum(weight), 0) {counted}", values).fetchone()
-        excess = used + min(weight, rate.requests) - rate.requests
+        excess = self._used(database, rate, now) + min(weight, rate.requests) - rate.requests
         if excess <= 0:
             return 0.0
-        leaving = database.execute(f"select coalesce(answered, ?), weight {counted} order by 1", (now, *values))
+        leaving = database.execute(
+            "select coalesce(answered, ?1), weight from requests"
+            " where bucket = ?2 and coalesce(answered, ?1) >= ?3 order by 1",
+            (now, self._name, now - rate.seconds),
+        )
         for answered, each in leaving:
             excess -= each
             if excess <= 0:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ import dagster as dg
 import msgspec
 import polars as pl
 import pytest
+from pydantic import PrivateAttr
 
 from marketpipe_assets.providers.alpaca import AlpacaProvider
 from marketpipe_assets.providers.base import (
@@ -21,6 +23,7 @@ from marketpipe_assets.providers.base import (
     Malformed,
     NotEntitled,
     NotFound,
+    OutOfTime,
     ProviderError,
     Rate,
     RateLimited,
@@ -55,6 +58,11 @@ class PlainProvider(HttpProvider):
     )
     hosts: ClassVar[tuple[str, ...]] = ("api.plain.example", "files.plain.example")
     rest: float = 0.0
+    _rates: tuple[Rate, ...] = PrivateAttr(default=(Rate(1000, 1),))
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        return self._rates
 
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.secret('PLAIN_KEY', 'OLD_PLAIN_KEY')}"}
@@ -64,6 +72,9 @@ class PlainProvider(HttpProvider):
 
     def vendor_wait(self, answer: Answer) -> float | None:  # HttpProvider's signature
         return self.rest or None
+
+    def ping(self) -> None:
+        self.body(Request("/"))
 
     def minute_bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
         raise NotImplementedError
@@ -79,12 +90,15 @@ def server() -> Iterator[VendorServer]:
         yield server
 
 
-def plain(server: VendorServer, folder: Path, **settings: Any) -> PlainProvider:
+def plain(
+    server: VendorServer, folder: Path, rates: tuple[Rate, ...] = (Rate(1000, 1),), **settings: Any
+) -> PlainProvider:
     quick = {"first_wait": 0.01, "longest_wait": 0.05, "deadline_seconds": 3, "attempts": 4}
     provider = PlainProvider(
         name="plain", base_url=server.url, quota_file=str(folder / "quota.sqlite"), **{**quick, **settings}
     )
     provider.give_secrets({"OLD_PLAIN_KEY": SECRET})
+    provider._rates = rates
     return provider
 
 
@@ -254,6 +268,117 @@ def test_no_attempt_begins_after_the_deadline(server: VendorServer, tmp_path: Pa
     assert time.time() - begun < 2
     assert max(seen.at for seen in server.seen) < begun + 1
     assert raised.value.retry_at is not None
+
+
+def test_a_place_in_the_quota_is_waited_for_past_the_deadline_of_a_request(
+    server: VendorServer, tmp_path: Path
+) -> None:
+    server.vendor = lambda _: Reply(b"{}")
+    server.faults.extend([Reply(b"{}"), Reply(status=500)])
+    provider = plain(server, tmp_path, deadline_seconds=0.2, rates=(Rate(1, 0.6),))
+
+    for number in range(2):
+        provider.body(Request(f"/{number}"))
+
+    first, failed, again = (seen.at for seen in server.seen)
+    assert failed - first > 0.5
+    assert again - failed > 0.5
+    assert provider.traffic.waits == {"async": 2}
+    assert provider.traffic.waited > 1
+
+
+def test_a_run_past_its_deadline_asks_no_more_and_says_when_another_may(server: VendorServer, tmp_path: Path) -> None:
+    server.vendor = lambda _: Reply(b"{}")
+    provider = plain(server, tmp_path, run_deadline_seconds=0.3)
+
+    provider.body(Request("/first"))
+    time.sleep(0.3)
+    with pytest.raises(OutOfTime, match=r"plain: expected all answers within run_deadline_seconds of 0\.3 s") as raised:
+        provider.body(Request("/second"))
+
+    assert raised.value.retry_at is not None
+    assert abs((raised.value.retry_at - datetime.now(UTC)).total_seconds()) < 1
+    assert [seen.path for seen in server.seen] == ["/first"]
+    assert provider.traffic.errors == {"OutOfTime": 1}
+
+
+def test_a_run_that_would_wait_past_its_deadline_says_when_the_quota_has_a_place(
+    server: VendorServer, tmp_path: Path
+) -> None:
+    server.vendor = lambda _: Reply(b"{}")
+    provider = plain(server, tmp_path, run_deadline_seconds=5, rates=(Rate(1, 60),))
+
+    provider.body(Request("/first"))
+    with pytest.raises(OutOfTime, match="the next is at") as raised:
+        provider.body(Request("/second"))
+
+    assert raised.value.retry_at is not None
+    assert 55 < (raised.value.retry_at - datetime.now(UTC)).total_seconds() < 61
+
+
+@pytest.mark.parametrize("fault", [Reply(status=500), Reply(status=429, headers={"Retry-After": "60"})])
+def test_a_failure_that_would_pass_after_the_run_is_over_is_told_with_its_reason(
+    server: VendorServer, tmp_path: Path, fault: Reply
+) -> None:
+    server.always = fault
+    provider = plain(server, tmp_path, run_deadline_seconds=0.4, first_wait=5, longest_wait=5, attempts=1000)
+
+    with pytest.raises(OutOfTime, match=f"status {fault.status}") as raised:
+        provider.body(Request("/"))
+
+    assert raised.value.retry_at is not None
+    assert raised.value.retry_at > datetime.now(UTC)
+
+
+def test_a_long_run_has_no_deadline_unless_it_is_given_one(server: VendorServer, tmp_path: Path) -> None:
+    assert plain(server, tmp_path).run_end == inf
+
+
+def test_the_next_run_of_a_provider_has_its_own_deadline(server: VendorServer, tmp_path: Path) -> None:
+    provider = plain(server, tmp_path, run_deadline_seconds=5)
+    first = provider.run_end
+
+    provider.teardown_after_execution(None)
+    time.sleep(0.01)
+
+    assert provider.run_end > first
+
+
+def test_requests_that_are_left_are_those_of_every_process(server: VendorServer, tmp_path: Path) -> None:
+    server.vendor = lambda _: Reply(b"{}")
+    one, other = (plain(server, tmp_path, rates=(Rate(5, 60), Rate(100, 1))) for _ in range(2))
+
+    one.body(Request("/", weight=2))
+
+    assert other.remaining_requests() == 3
+    other.connection.pause(time.time() + 60)
+    assert one.remaining_requests() == 0
+
+
+def test_without_a_rate_or_a_key_no_number_of_requests_is_left(server: VendorServer, tmp_path: Path) -> None:
+    keyless = plain(server, tmp_path)
+    keyless.give_secrets({})
+
+    assert keyless.remaining_requests() is None
+    assert plain(server, tmp_path, rates=()).remaining_requests() is None
+
+
+def test_traffic_counts_answers_errors_waits_and_bytes(server: VendorServer, tmp_path: Path) -> None:
+    def slow(_: Seen) -> Reply:
+        time.sleep(0.15)
+        return Reply(b"x" * 1000)
+
+    server.vendor = slow
+    server.faults.append(Reply(status=429, headers={"Retry-After": "0.1"}))
+    provider = plain(server, tmp_path)
+
+    provider.body(Request("/"))
+
+    traffic = provider.traffic
+    assert (traffic.requests, traffic.errors, traffic.waits) == (2, {"RateLimited": 1}, {"retry_after": 1})
+    assert (traffic.histogram["0.1"], traffic.histogram["5"], traffic.histogram["+Inf"]) == (1, 2, 2)
+    assert 0.15 < traffic.latency_sum < 5
+    assert traffic.bytes >= 1000
 
 
 def test_the_first_failure_ends_work_that_has_not_begun(server: VendorServer, tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ class CountedProvider(HttpProvider):
     capabilities: ClassVar[Capabilities] = Capabilities(rates=RATES, concurrency=4)
     hosts: ClassVar[tuple[str, ...]] = ("vendor.example",)
 
+    def ping(self) -> None:
+        self.body(Request("/"))
+
     def minute_bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
         self.in_parallel(lambda symbol: self.body(Request(f"/{symbol}")), symbols)
         return pl.DataFrame()
@@ -101,9 +104,9 @@ def test_a_shorter_pause_does_not_end_a_longer_one(tmp_path: Path) -> None:
 def test_a_place_after_the_deadline_is_refused_with_its_time(tmp_path: Path) -> None:
     bucket = Bucket(tmp_path / "quota.sqlite", "vendor", [Rate(1, 60)])
 
-    with bucket.request(1, time.time() + 5):
+    with bucket.request(1, time.time() + 5, time.time() + 5):
         pass
-    with pytest.raises(RateLimited) as raised, bucket.request(1, time.time() + 5):
+    with pytest.raises(RateLimited) as raised, bucket.request(1, time.time() + 5, time.time() + 5):
         pass
 
     assert raised.value.retry_at is not None
@@ -116,7 +119,8 @@ def test_a_request_counts_by_its_weight(tmp_path: Path) -> None:
     with bucket.request(6, time.time() + 1), bucket.request(4, time.time() + 1):
         pass
 
-    with pytest.raises(RateLimited), bucket.request(1, time.time() + 1):
+    assert bucket.remaining() == 0
+    with pytest.raises(RateLimited), bucket.request(1, time.time() + 1, time.time() + 1):
         pass
 
 
