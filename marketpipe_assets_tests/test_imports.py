@@ -29,7 +29,8 @@ ENTRY_POINTS = {"definitions", "query", "metrics", "cli"}
 
 ONLY_IN = {
     "dagster": ("defs/", "definitions.py", "metrics.py", "cli/", "providers/base.py", "event_storage/"),
-    "httpx": ("providers/http.py",),
+    "httpx": ("providers/http.py", "providers/browser.py"),
+    "curl_cffi": ("providers/browser.py",),
     "requests": (),
     "pandera": ("bars/contract.py",),
     "os.environ": ("config.py", "event_storage/sqlite.py"),  # Dagster loads that one, in processes of its own
