@@ -22,6 +22,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
 from marketpipe_assets.marked_yaml import ConfigError, MarkedDocument, Place, read_marked
@@ -213,10 +214,14 @@ class _Settings(BaseModel):
 
 
 class ProviderSettings(_Settings):
-    """A provider block: which provider, and what that provider's own model will convert (text, lists, mappings)."""
+    """A provider block: which provider, and what that provider's own model will convert (text, lists, mappings).
+
+    `places`: option → file and line it is written in; the empty name has those of the block.
+    """
 
     type: str
     options: Mapping[str, JsonValue] = {}
+    places: SkipJsonSchema[Mapping[str, str]] = Field(default={}, exclude=True, repr=False)
 
 
 class Halt(_Settings):
@@ -474,7 +479,7 @@ def _document(file: MarkedDocument) -> JsonValue:
         return file.document
     return {
         **file.document,
-        "providers": _blocks(file.document.get("providers"), _provider),
+        "providers": _blocks(file.document.get("providers"), lambda name, block: _provider(file, name, block)),
         "markets": _blocks(file.document.get("markets"), lambda name, block: {**block, "name": name}),
     }
 
@@ -489,8 +494,11 @@ def _blocks(section: JsonValue, completed: Callable[[str, Block], Block]) -> Jso
     return {name: completed(name, block) if isinstance(block, dict) else block for name, block in blocks.items()}
 
 
-def _provider(name: str, block: Block) -> Block:
-    return {"type": block.get("type", name), "options": {key: block[key] for key in block if key != "type"}}
+def _provider(file: MarkedDocument, name: str, block: Block) -> Block:
+    options = {key: block[key] for key in block if key != "type"}
+    block_place: Place = ("providers", name)
+    places: Block = {key: file.line((*block_place, key)) for key in options}
+    return {"type": block.get("type", name), "options": options, "places": {**places, "": file.line(block_place)}}
 
 
 def _check_providers(file: MarkedDocument, config: Config) -> None:

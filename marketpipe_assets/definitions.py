@@ -36,4 +36,4 @@ def definitions_of(config: Config) -> dg.Definitions:
 def provider_of(name: str, settings: ProviderSettings) -> BarProvider:
     """The provider of a block, with its secrets from the environment."""
     secrets = environment(provider_class(settings.type).capabilities.secrets)
-    return create(name, settings.type, settings.options, secrets)
+    return create(name, settings.type, settings.options, secrets, settings.places)

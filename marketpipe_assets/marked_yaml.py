@@ -39,6 +39,10 @@ class MarkedDocument(NamedTuple):
         """`marketpipe.yaml:7: markets.us_equities.calendar: …`, with the nearest line that is written."""
         return ConfigError(_told(self.path, self.written, place, message))
 
+    def line(self, place: Place) -> str:
+        """`marketpipe.yaml:7`, of the nearest line that is written."""
+        return _where(self.path, self.written, place)
+
     def was(self, place: Place) -> str:
         if place not in self.written:
             return "missing"
@@ -124,10 +128,14 @@ class _Reader(NamedTuple):
 
 
 def _told(path: Path, written: Mapping[Place, Written], place: Place, message: str) -> str:
+    key = ".".join(str(part) for part in place)
+    where = _where(path, written, place)
+    return f"{where}: {key}: {message}" if key else f"{where}: {message}"
+
+
+def _where(path: Path, written: Mapping[Place, Written], place: Place) -> str:
     known = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in written), None)
-    line = written[known].line if known else 1
-    where = ".".join(str(part) for part in place)
-    return f"{path}:{line}: {where}: {message}" if where else f"{path}:{line}: {message}"
+    return f"{path}:{written[known].line if known else 1}"
 
 
 def _line(node: yaml.Node) -> int:

@@ -13,7 +13,6 @@ from marketpipe_assets.config import (
     CONFIG_VERSION,
     Config,
     ConfigError,
-    ProviderSettings,
     RuleSetting,
     dagster_home,
     environment,
@@ -117,9 +116,11 @@ def test_keys_inside_a_providers_option_are_data_and_stay_as_written(tmp_path: P
 def test_provider_type_is_the_blocks_name_unless_it_says_another(tmp_path: Path) -> None:
     text = TOP + "  lean: {type: files, format: lean, root: /data/lean}\n" + MARKET
 
-    assert config_of(tmp_path, text).providers == {
-        "synthetic": ProviderSettings(type="synthetic", options={}),
-        "lean": ProviderSettings(type="files", options={"format": "lean", "root": "/data/lean"}),
+    providers = config_of(tmp_path, text).providers
+
+    assert {name: (block.type, block.options) for name, block in providers.items()} == {
+        "synthetic": ("synthetic", {}),
+        "lean": ("files", {"format": "lean", "root": "/data/lean"}),
     }
 
 

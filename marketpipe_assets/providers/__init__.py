@@ -28,6 +28,8 @@ PROVIDERS: Mapping[str, str] = {
 }
 """Name → `module:class`. Listing the names imports no provider, and so no Dagster."""
 
+NONE: Mapping[str, str] = MappingProxyType({})
+
 ALIASES: Mapping[str, str] = {"fake": "synthetic", "polygon": "massive"}
 """Earlier names of providers."""
 
@@ -58,30 +60,41 @@ def provider_class(kind: str) -> "type[BarProvider]":
 
 
 def create(
-    name: str, kind: str, options: Mapping[str, object], secrets: Mapping[str, str] = MappingProxyType({})
+    name: str,
+    kind: str,
+    options: Mapping[str, object],
+    secrets: Mapping[str, str] = NONE,
+    places: Mapping[str, str] = NONE,
 ) -> "BarProvider":
     """The provider of one block of the configuration: its name, its type, its settings, and its secrets by variable.
 
     A secret that is missing is told when it is needed. Settings may be text as YAML has it; the class's field types
-    convert them. Raises `ValueError` that names the block, the option, what was expected and what it was.
+    convert them. Raises `ValueError` that names the block, the option, what was expected and what it was, after the
+    place of the option, or of the empty name, where `places` has it.
     """
+
+    def fault(option: str, sentence: str) -> str:
+        place = places.get(option.partition(".")[0]) or places.get("")
+        what = f"provider {name}: {option}: {sentence}" if option else f"provider {name}: {sentence}"
+        return f"{place}: {what}" if place else what
+
     try:
         provider = provider_class(kind)
     except ValueError as error:
-        raise ValueError(f"provider {name}: {error}") from error
+        raise ValueError(fault("", str(error))) from error
     fields = {option: field for option, field in provider.model_fields.items() if option != "name"}
     unknown = sorted(options.keys() - fields.keys())
     if unknown:
         near = _near(unknown[0], fields)
-        raise ValueError(f"provider {name}: {unknown[0]}: expected an option of {', '.join(fields)}{near}")
+        raise ValueError(fault(unknown[0], f"expected an option of {', '.join(fields)}{near}"))
     missing = [option for option, field in fields.items() if field.is_required() and option not in options]
     if missing:
-        raise ValueError(f"provider {name}: expected {', '.join(missing)}, was missing")
+        raise ValueError(fault("", f"expected {', '.join(missing)}, was missing"))
     named = {"name": name} if "name" in provider.model_fields else {}
     try:
         created = provider(**named, **options)
     except ValidationError as error:
-        raise ValueError("; ".join(f"provider {name}: {fault}" for fault in _faults(error))) from error
+        raise ValueError("; ".join(fault(*each) for each in _faults(error))) from error
     created.give_secrets(secrets)
     return created
 
@@ -103,7 +116,8 @@ def _near(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {matches[0]}?)" if matches else ""
 
 
-def _faults(error: ValidationError) -> Iterable[str]:
+def _faults(error: ValidationError) -> Iterable[tuple[str, str]]:
+    """Option, empty where none is at fault, and what is wrong with it."""
     for fault in error.errors(include_url=False):
         option = ".".join(map(str, fault["loc"]))
         sentence = (
@@ -112,9 +126,4 @@ def _faults(error: ValidationError) -> Iterable[str]:
             .replace("Input should be a valid", "expected a")
             .replace("Input should be", "expected")
         )
-        if not option:
-            yield sentence
-        elif ", was " in sentence:
-            yield f"{option}: {sentence}"
-        else:
-            yield f"{option}: {sentence}, was {fault['input']!r}"
+        yield option, sentence if not option or ", was " in sentence else f"{sentence}, was {fault['input']!r}"

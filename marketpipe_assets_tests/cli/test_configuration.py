@@ -1,3 +1,5 @@
+import socket
+import time
 from pathlib import Path
 
 from marketpipe_assets_tests.cli.command import CONFIGURATION, configured, marketpipe
@@ -36,7 +38,7 @@ def test_check_makes_every_provider(tmp_path: Path) -> None:
     result = marketpipe("config", "check", path)
 
     assert result.exit_code == 2
-    assert "provider coins: sead" in result.stderr
+    assert f"error: {path}:5: provider coins: sead" in result.stderr
 
 
 def test_a_newer_version_is_a_note(tmp_path: Path) -> None:
@@ -71,6 +73,23 @@ def test_provider_without_its_key_fails_the_connection_test(tmp_path: Path) -> N
     assert result.exit_code == 1
     assert "shares: on this machine, nothing to ask" in result.stdout
     assert "error: AuthFailed: vendor: expected " in result.stderr
+
+
+def test_provider_that_cannot_be_reached_is_told_at_once(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    shared = f"attempts: 1000, deadline_seconds: 3600, quota_file: {tmp_path}/quota.sqlite"
+    block = f"  coins: {{type: kraken, base_url: 'http://127.0.0.1:{port}', {shared}}}"
+    lines = [block if line.startswith("  coins: {") else line for line in CONFIGURATION.splitlines()]
+    began = time.monotonic()
+
+    result = marketpipe("providers", "--test", "--config", configured(tmp_path, "\n".join(lines)))
+
+    assert result.exit_code == 1
+    assert "shares: on this machine, nothing to ask" in result.stdout
+    assert "Transient: coins: /0/public/Time: ConnectError" in result.stderr
+    assert time.monotonic() - began < 30
 
 
 def test_page_of_the_documentation_is_the_matrix_of_the_code() -> None:
