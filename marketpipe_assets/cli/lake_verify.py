@@ -1,7 +1,7 @@
 """`marketpipe lake verify`: whether every file of the lake is what was written."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,61 +21,34 @@ def verify(
 
     Exits 1 where a file is damaged; remove it and ingest its period again.
     """
+    from marketpipe_assets.lake.verify import damaged, files_of
+
     lake = configuration(config).lake
     root = lake if market is None else lake / market
     if not root.is_dir():
         raise UserError(f"expected a lake with bars, was no folder {root}")
-    begun = {*_begun(lake)}
-    files = [path for path in sorted(root.rglob("*")) if not path.is_dir() and path not in begun]
-    placed = [path for path in files if has_a_place(lake, path)]
-    damaged = [(path, reason) for path in _shown(placed) if (reason := _damage(lake, path)) is not None]
-    for path in sorted({*files} - {*placed}):
+    placed, foreign = files_of(lake, root)
+    bad = list(damaged(lake, _shown(placed)))
+    for path in foreign:
         note(f"{path} is no file of the lake")
     _tell_leftovers(lake, remove=sweep)
-    if damaged:
-        say("\n".join(one_line(f"{path}: {reason}") for path, reason in damaged), 1)
-        raise typer.Exit(say(f"{len(damaged)} of {counted(len(placed), 'file')} damaged", 1))
+    if bad:
+        say("\n".join(one_line(f"{each.path}: {each.reason}") for each in bad), 1)
+        raise typer.Exit(say(f"{len(bad)} of {counted(len(placed), 'file')} damaged", 1))
     console().print(f"{counted(len(placed), 'file')} verified in {root}", soft_wrap=True)
 
 
 def _tell_leftovers(lake: Path, *, remove: bool) -> None:
     from marketpipe_assets.lake.parquet import sweep
+    from marketpipe_assets.lake.verify import unfinished
 
     if remove:
         note(f"{counted(sweep(lake), 'file')} left by killed writes removed")
-    for path in _begun(lake):
+    for path in unfinished(lake):
         note(f"{path} was begun and not finished; --sweep removes it unless it is being written")
 
 
-def has_a_place(lake: Path, path: Path) -> bool:
-    """Whether bars are kept at this path."""
-    from marketpipe_assets.bars.schema import MINUTE_TABLES
-    from marketpipe_assets.bars.timeframes import TIMEFRAMES
-    from marketpipe_assets.lake.layout import bar_file_of
-
-    try:
-        file = bar_file_of(lake, path)
-        known = file.table in MINUTE_TABLES or file.table in {each.table for each in TIMEFRAMES.values()}
-        return known and file.below(lake) == path
-    except ValueError:
-        return False
-
-
-def _damage(lake: Path, path: Path) -> str | None:
-    from marketpipe_assets.lake.layout import bar_file_of
-    from marketpipe_assets.lake.parquet import damage, metadata
-
-    file = bar_file_of(lake, path)
-    return damage(path, metadata(file.market, file.table, file.symbol))
-
-
-def _begun(lake: Path) -> list[Path]:
-    from marketpipe_assets.lake.parquet import WRITING
-
-    return sorted((lake / WRITING).glob("*"))
-
-
-def _shown(files: list[Path]) -> Iterator[Path]:
+def _shown(files: Sequence[Path]) -> Iterator[Path]:
     from rich.progress import track
 
     out = console(sys.stderr)

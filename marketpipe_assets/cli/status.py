@@ -10,7 +10,6 @@ from typing import Annotated, NamedTuple
 import typer
 
 from marketpipe_assets.cli.display import console, size, table
-from marketpipe_assets.cli.lake_verify import has_a_place
 from marketpipe_assets.cli.options import ConfigOption, configuration, over, sessions_of
 from marketpipe_assets.cli.outcome import lake_access, note, one_line
 from marketpipe_assets.config import Config, Market, dagster_home
@@ -62,6 +61,7 @@ def status(
 
 def _footers(lake: Path) -> Mapping[tuple[str, str], list[Footer]]:
     from marketpipe_assets.lake.layout import bar_file_of
+    from marketpipe_assets.lake.verify import has_a_place
 
     found = defaultdict[tuple[str, str], list[Footer]](list)
     for path in sorted(lake.glob("*/*/symbol=*/*.parquet")):

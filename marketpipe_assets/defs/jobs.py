@@ -5,6 +5,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.assets.raw import TABLE as RAW
+from marketpipe_assets.lake.verify import damaged, files_of
 
 
 def ingest_job_name(market: str) -> str:
@@ -33,3 +34,29 @@ def judge_job(market: Market) -> UnresolvedAssetJobDefinition:
         description=f"Judge the stored raw bars of {market.name} again and rebuild the longer bars.",
         executor_def=dg.in_process_executor,
     )
+
+
+def integrity_job(market: Market) -> dg.JobDefinition:
+    """Read every page of every file of the market with its checksum; fails and names the files that are damaged."""
+
+    @dg.op(name=f"{market.name}_verify_files", required_resource_keys={"lake"})
+    def verify_files(context: dg.OpExecutionContext) -> None:
+        lake = context.resources.lake
+        placed, foreign = files_of(lake, lake / market.name)
+        bad = list(damaged(lake, placed))
+        for path in foreign:
+            context.log.warning("%s is no file of the lake", path)
+        if bad:
+            said = "\n".join(f"{each.path}: {each.reason}" for each in bad)
+            raise dg.Failure(f"{len(bad)} of {len(placed)} files are damaged:\n{said}", allow_retries=False)
+        context.log.info("%d files verified", len(placed))
+
+    @dg.job(
+        name=f"{market.name}_integrity",
+        description=f"Read every file of {market.name} with its checksums.",
+        executor_def=dg.in_process_executor,
+    )
+    def integrity() -> None:
+        verify_files()
+
+    return integrity

@@ -1,4 +1,4 @@
-"""One market → its assets, checks and jobs."""
+"""One market → its assets, checks, jobs and schedules."""
 
 import warnings
 
@@ -9,14 +9,18 @@ from marketpipe_assets.defs.asset_checks import asset_checks
 from marketpipe_assets.defs.assets.raw import raw_bars
 from marketpipe_assets.defs.assets.resampled import resampled_bars
 from marketpipe_assets.defs.assets.validated import validated_bars
-from marketpipe_assets.defs.jobs import ingest_job, judge_job
+from marketpipe_assets.defs.jobs import ingest_job, integrity_job, judge_job
 from marketpipe_assets.defs.partitions import partitions_of
+from marketpipe_assets.defs.schedules import Weekly, schedules
+
+SUNDAY = 0
 
 
 def market_definitions(market: Market) -> dg.Definitions:
     """Everything of a market but its provider, which is a resource of the provider's name."""
     warnings.filterwarnings("ignore", category=dg.BetaWarning)  # one a backfill policy, on every load
     partitions = partitions_of(market)
+    integrity = integrity_job(market)
     return dg.Definitions(
         assets=[
             raw_bars(market, partitions),
@@ -24,5 +28,6 @@ def market_definitions(market: Market) -> dg.Definitions:
             resampled_bars(market, partitions),
         ],
         asset_checks=asset_checks(market, partitions),
-        jobs=[ingest_job(market), judge_job(market)],
+        jobs=[ingest_job(market), judge_job(market), integrity],
+        schedules=schedules(market, [Weekly(integrity, SUNDAY, "Reads every file with its checksums, on Sundays.")]),
     )
