@@ -20,17 +20,17 @@ class Footer(NamedTuple):
 
     symbol: str
     bars: int
-    first: date
-    last: date
+    first: date | None
+    last: date | None
     bytes: int
 
 
 class Holding(NamedTuple):
-    """What one table holds."""
+    """What one table holds; `first` and `last` are None where its files have no bars."""
 
     symbols: int
-    first: date
-    last: date
+    first: date | None
+    last: date | None
     bars: int
     files: int
     bytes: int
@@ -86,15 +86,17 @@ def _footer(path: Path, symbol: str) -> Footer | None:
         note(f"left out: {one_line(str(error))}")
         return None
     column = footer.schema.names.index("session_date")
-    spans = [footer.row_group(n).column(column).statistics for n in range(footer.num_row_groups)]
-    return Footer(
-        symbol, footer.num_rows, min(each.min for each in spans), max(each.max for each in spans), path.stat().st_size
-    )
+    groups = range(footer.num_row_groups if footer.num_rows else 0)
+    spans = [footer.row_group(n).column(column).statistics for n in groups]
+    first, last = min((each.min for each in spans), default=None), max((each.max for each in spans), default=None)
+    return Footer(symbol, footer.num_rows, first, last, path.stat().st_size)
 
 
 def _holding(footers: Iterable[Footer]) -> Holding:
     symbols, bars, first, last, sizes = zip(*footers, strict=True)
-    return Holding(len(set(symbols)), min(first), max(last), sum(bars), len(sizes), sum(sizes))
+    dated = [day for day in (*first, *last) if day is not None]
+    span = (min(dated, default=None), max(dated, default=None))
+    return Holding(len(set(symbols)), *span, sum(bars), len(sizes), sum(sizes))
 
 
 def _held(config: Config, market: Market, footers: Mapping[tuple[str, str], list[Footer]]) -> Held:

@@ -1,14 +1,16 @@
 """Between Dagster and the lake: an asset's partitions of a run are one frame."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 
 from marketpipe_assets.config import Market
-from marketpipe_assets.defs.metadata import bars_metadata
+from marketpipe_assets.defs.metadata import FETCHED_AT, bars_metadata
 from marketpipe_assets.defs.partitions import check_size, selection_of
+from marketpipe_assets.lake.facts import Fetch
 from marketpipe_assets.lake.merge import write_bars
 from marketpipe_assets.lake.scan import read_bars
 
@@ -27,7 +29,7 @@ class LakeIOManager(dg.IOManager):
         market, table = context.asset_key.path
         symbols, dates = selection_of(context.asset_partition_keys)
         owned = self._markets[market].sessions.owned_dates(dates)
-        written = write_bars(self._lake, market, table, obj, symbols, owned)
+        written = write_bars(self._lake, market, table, obj, symbols, owned, _fetch(context, dates))
         context.add_output_metadata(bars_metadata(obj, symbols, dates, self._lake / market / table, written))
 
     def load_input(self, context: dg.InputContext) -> pl.DataFrame:
@@ -36,3 +38,11 @@ class LakeIOManager(dg.IOManager):
         check_size(self._markets[market], selection, "aggregate")
         owned = self._markets[market].sessions.owned_dates(selection.dates)
         return read_bars(self._lake, market, table, selection.symbols, owned)
+
+
+def _fetch(context: dg.OutputContext, sessions: Sequence[date]) -> Fetch | None:
+    """Where the output comes from, if a provider was asked for it."""
+    asked_at = context.output_metadata.get(FETCHED_AT)
+    if not isinstance(asked_at, dg.TimestampMetadataValue):
+        return None
+    return Fetch(datetime.fromtimestamp(asked_at.value, UTC), context.run_id, sessions)

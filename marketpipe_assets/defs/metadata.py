@@ -13,6 +13,7 @@ from marketpipe_assets.lake.merge import Written
 
 PREVIEW_ROWS = 5
 SHOWN_SYMBOLS = 20
+FETCHED_AT = "fetched_at"  # on what a provider answered: the instant it was asked, for the IO manager to store
 
 
 def bars_metadata(

@@ -1,14 +1,16 @@
 """Put the bars of some symbols and sessions into their files, beside what those files hold of other sessions."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
 
-from marketpipe_assets.bars.schema import columns_of, conform
+from marketpipe_assets.bars.content import changed_days
+from marketpipe_assets.bars.schema import columns_of, conform, empty
+from marketpipe_assets.lake.facts import RAW, Fetch, Since, facts_in, facts_metadata
 from marketpipe_assets.lake.layout import BarFile, locks_of, period_of
 from marketpipe_assets.lake.parquet import frame_of, locked, metadata, read_file, replace_file, sweep
 from marketpipe_assets.lake.scan import planned_files
@@ -22,14 +24,30 @@ class Written(NamedTuple):
     bytes: int
 
 
+class _Part(NamedTuple):
+    """The bars of one file, ordered as they are stored, and the dates they are of."""
+
+    bars: pa.Table
+    days: frozenset[date]
+
+
 def write_bars(
-    lake: Path, market: str, table: str, bars: pl.DataFrame, symbols: Sequence[str], dates: Sequence[date]
+    lake: Path,
+    market: str,
+    table: str,
+    bars: pl.DataFrame,
+    symbols: Sequence[str],
+    dates: Sequence[date],
+    fetch: Fetch | None = None,
 ) -> Written:
     """Make `bars` all that the table holds of these symbols on these dates; other dates keep theirs.
 
     `bars` has the table's columns and only these symbols and dates. Raw bars keep their order within a session;
     every other table is stored sorted by `ts`. Each file is replaced whole under its lock, so that two runs on
     different days of one month lose nothing.
+
+    `fetch` is where raw bars come from: their file then says of each date since when its content stands, and is there
+    even where the provider had none. Raw bars that are changed without one are of unknown origin.
     """
     parts = _parts(table, conform(bars, columns_of(table)), market)
     asked = set(planned_files(market, table, symbols, dates))
@@ -38,13 +56,13 @@ def write_bars(
     if foreign:
         raise ValueError(f"expected bars of {len(symbols)} symbols on {len(dates)} dates, was also {foreign[0]}")
     sweep(lake)
-    sizes = [_merge(file, lake, parts.get(file), dates) for file in sorted(asked)]
+    nothing = _Part(empty(columns_of(table)).drop("symbol").to_arrow(), frozenset())
+    sizes = [_merge(file, lake, parts.get(file, nothing), dates, fetch) for file in sorted(asked)]
     written = [size for size in sizes if size is not None]
     return Written(len(written), len(sizes) - len(written), sum(written))
 
 
-def _parts(table: str, bars: pl.DataFrame, market: str) -> Mapping[BarFile, pa.Table]:
-    """The bars of each file, ordered as they are stored."""
+def _parts(table: str, bars: pl.DataFrame, market: str) -> Mapping[BarFile, _Part]:
     if bars.is_empty():
         return {}
     order = ORDER.get(table, ("symbol", "ts"))
@@ -53,14 +71,20 @@ def _parts(table: str, bars: pl.DataFrame, market: str) -> Mapping[BarFile, pa.T
     new_day = ((symbol != symbol.shift()) | (day != day.shift())).fill_null(True)
     firsts = ordered.select(pl.row_index(), symbol, day, new_day.alias("new")).filter("new")
     starts: dict[BarFile, int] = {}
+    days: dict[BarFile, set[date]] = {}
     for start, of_symbol, on_day, _ in firsts.iter_rows():
-        starts.setdefault(BarFile(market, table, of_symbol, period_of(table, on_day)), start)
+        file = BarFile(market, table, of_symbol, period_of(table, on_day))
+        starts.setdefault(file, start)
+        days.setdefault(file, set()).add(on_day)
     ends = [*list(starts.values())[1:], ordered.height]
     columns = ordered.drop("symbol").to_arrow()
-    return {file: columns.slice(start, end - start) for (file, start), end in zip(starts.items(), ends, strict=True)}
+    return {
+        file: _Part(columns.slice(start, end - start), frozenset(days[file]))
+        for (file, start), end in zip(starts.items(), ends, strict=True)
+    }
 
 
-ORDER = {"raw_bars_1m": ("symbol", "session_date")}
+ORDER = {RAW: ("symbol", "session_date")}
 """How a table's rows are ordered where it is not by symbol and `ts`; ties keep the order they came in."""
 
 
@@ -70,29 +94,58 @@ def _is_sorted(bars: pl.DataFrame, order: Sequence[str]) -> bool:
     return bool(bars.select(risen.fill_null(True).all()).item())
 
 
-def _merge(file: BarFile, lake: Path, bars: pa.Table | None, dates: Sequence[date]) -> int | None:
+def _merge(file: BarFile, lake: Path, part: _Part, dates: Sequence[date], fetch: Fetch | None) -> int | None:
     """Bytes written, None where the file holds these bars already."""
     path = file.below(lake)
-    if bars is None and not path.exists():
+    asked = _asked(file, fetch)
+    if not part.days and not asked and not path.exists():
         return None
     with locked(path, locks_of(lake)):
         stored = read_file(path)
         if stored is None:
-            return None if bars is None else _replace(path, file, bars)
-        before = frame_of(stored)
+            facts = _stands({}, part.days | asked, fetch)
+            return _replace(path, file, part.bars, facts) if part.days or facts else None
+        before, known = frame_of(stored), facts_in(stored.schema.metadata)
         kept = before.filter(~pl.col("session_date").is_in(list(dates)))
-        after = kept if bars is None else pl.concat([kept, frame_of(bars)]).sort(_key(file.table), maintain_order=True)
-        if after.equals(before):
+        after = pl.concat([kept, frame_of(part.bars)]).sort(_key(file.table), maintain_order=True)
+        equal = after.equals(before)
+        facts = known
+        if file.table == RAW:
+            unknown = asked - known.keys()
+            fresh = unknown - {*before["session_date"].unique()} if unknown else unknown
+            facts = _stands(known, fresh if equal else fresh | changed_days(before, after), fetch)
+        if equal and facts == known:
             return None
-        if after.is_empty():
+        if after.is_empty() and not facts:
             path.unlink()
             return 0
-        return _replace(path, file, after.to_arrow())
+        return _replace(path, file, after.to_arrow(), facts)
+
+
+def _asked(file: BarFile, fetch: Fetch | None) -> frozenset[date]:
+    """The sessions of a file that a fetch was about: it is there even where none of them has bars."""
+    if fetch is None or file.table != RAW:
+        return frozenset()
+    return frozenset(day for day in fetch.sessions if period_of(file.table, day) == file.period)
+
+
+def _stands(known: Mapping[date, Since], changed: frozenset[date], fetch: Fetch | None) -> Mapping[date, Since]:
+    """Since when each date's content stands, where these changed.
+
+    A fetch that ends after a later one, and changes what that gave, is taken for the later of the two.
+    """
+    facts = {day: since for day, since in known.items() if fetch is not None or day not in changed}
+    if fetch is not None:
+        for day in changed:
+            at = max(fetch.at, facts[day][0] + timedelta(microseconds=1)) if day in facts else fetch.at
+            facts[day] = (at, fetch.run_id)
+    return facts
 
 
 def _key(table: str) -> str:
     return ORDER.get(table, ("symbol", "ts"))[1]
 
 
-def _replace(path: Path, file: BarFile, bars: pa.Table) -> int:
-    return replace_file(path, bars.replace_schema_metadata(metadata(file.market, file.table, file.symbol)))
+def _replace(path: Path, file: BarFile, bars: pa.Table, facts: Mapping[date, Since]) -> int:
+    said = {**metadata(file.market, file.table, file.symbol), **facts_metadata(facts)}
+    return replace_file(path, bars.replace_schema_metadata(said))

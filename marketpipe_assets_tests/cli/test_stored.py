@@ -1,9 +1,13 @@
 import json
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from marketpipe_assets.bars.schema import empty
+from marketpipe_assets.lake.facts import Fetch
+from marketpipe_assets.lake.merge import write_bars
 from marketpipe_assets.query import MEMORY, MOST_ROWS, SECONDS
 from marketpipe_assets_tests.cli.command import CONFIGURATION, configured, marketpipe, rows
 
@@ -16,6 +20,21 @@ def test_status_tells_what_each_table_holds(filled: Path) -> None:
     assert "coins: 1 of " in result.stdout
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["shares", "bars_1d", "3", "2024-01-02", "2024-01-03", "6", "3"] in [words[:7] for words in lines]
+
+
+def test_status_and_verify_take_files_of_days_without_bars(own: Path) -> None:
+    lake, quiet, at = own.parent / "lake", [date(2024, 2, 1)], datetime(2024, 2, 2, tzinfo=UTC)
+    write_bars(lake, "shares", "raw_bars_1m", empty(), ["AAPL"], quiet, Fetch(at, "run", quiet))
+    for file in lake.glob("shares/raw_bars_1m/*/2024-01.parquet"):
+        file.unlink()
+
+    held = json.loads(marketpipe("status", "--json", "--config", own).stdout)
+    verified = marketpipe("lake", "verify", "--config", own)
+
+    raw = held["markets"]["shares"]["tables"]["raw_bars_1m"]
+    assert (raw["symbols"], raw["bars"], raw["files"], raw["first"], raw["last"]) == (1, 0, 1, None, None)
+    assert marketpipe("status", "--config", own).exit_code == 0
+    assert verified.exit_code == 0
 
 
 def test_status_as_json(filled: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
+from marketpipe_assets.lake.facts import fetches_of
 from marketpipe_assets.lake.scan import read_bars
 from marketpipe_assets_tests.defs.location import MARKET, Location, checks_of, failures_of, regular_minutes
 
@@ -275,3 +276,17 @@ def test_every_materialization_says_what_it_holds(tmp_path: Path) -> None:
     assert metadata["first_ts"] == first.timestamp()
     assert metadata["last_ts"] == (first + timedelta(minutes=2)).timestamp()
     assert "| ACME | 2024-01-02 14:30:00+00:00 |" in str(metadata["preview"])
+
+
+def test_raw_files_say_which_run_fetched_a_day_and_since_when_it_stands(tmp_path: Path) -> None:
+    location = Location(tmp_path)
+    location.give("ACME", regular_minutes("2024-01-02", 3))
+    before = datetime.now(UTC)
+
+    first = location.run("2024-01-02|ACME...2024-01-03|ACME")
+    location.run("2024-01-02|ACME...2024-01-03|ACME")
+
+    facts = fetches_of(location.config.lake, MARKET, ["ACME"], [TUESDAY, WEDNESDAY])
+    assert facts.select("session_date", "run_id").rows() == [(day, first.run_id) for day in (TUESDAY, WEDNESDAY)]
+    assert facts["fetched_at"].n_unique() == 1
+    assert before <= facts["fetched_at"][0] <= datetime.now(UTC)

@@ -8,7 +8,7 @@ import polars as pl
 
 from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.config import Market
-from marketpipe_assets.defs.metadata import column_schema, markdown
+from marketpipe_assets.defs.metadata import FETCHED_AT, column_schema, markdown
 from marketpipe_assets.defs.partitions import WHOLE_RANGE, Selection, check_size, selection_of
 from marketpipe_assets.lake.shrink import Guarded, guard_shrink
 from marketpipe_assets.providers.base import BarProvider, ProviderError
@@ -62,10 +62,12 @@ def raw_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.Ass
         sessions = market.sessions
         check_size(market, selection, "ingest")
         check_published(market, sessions, selection)
+        asked_at = datetime.now(UTC)
         answered = fetch({name: getattr(context.resources, name) for name in market.providers}, sessions, selection)
         owned = sessions.owned_dates(selection.dates)
         guarded = guard_shrink(context.resources.lake, market.name, TABLE, answered.bars, selection.symbols, owned)
-        yield dg.Output(answered.bars if config.allow_shrink else guarded.bars, metadata=dict(answered.said))
+        bars = answered.bars if config.allow_shrink else guarded.bars
+        yield dg.Output(bars, metadata={**answered.said, FETCHED_AT: dg.MetadataValue.timestamp(asked_at)})
         yield shrink_result(guarded, config)
 
     return raw_bars_1m

@@ -1,0 +1,64 @@
+"""Since when the raw bars of a symbol-day stand, and which run fetched them: facts in the footers of raw files."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from marketpipe_assets.bars.schema import TIMESTAMP
+from marketpipe_assets.lake.parquet import FETCHES, read_footer
+from marketpipe_assets.lake.scan import planned_files
+
+RAW = "raw_bars_1m"
+COLUMNS: Mapping[str, pl.DataType] = {
+    "symbol": pl.String(),
+    "session_date": pl.Date(),
+    "fetched_at": TIMESTAMP,
+    "run_id": pl.String(),
+}
+
+Since = tuple[datetime, str]
+"""The instant from which a symbol-day's content stands, and the run that fetched it."""
+
+
+class Fetch(NamedTuple):
+    """One run's question to a provider: the instant it was put, the run, and the sessions it was about."""
+
+    at: datetime
+    run_id: str
+    sessions: Sequence[date]
+
+
+def fetches_of(lake: Path, market: str, symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:
+    """Which of these symbol-days were fetched: `symbol`, `session_date`, `fetched_at` (UTC), `run_id`.
+
+    `fetched_at` is since when the stored content stands: a later fetch that gave the same bars does not change it. A
+    day that was fetched and has no bars has a row; one that was never fetched, or whose file is from before these facts
+    were kept, has none. Reads footers only. Raises `DamagedFile`.
+    """
+    wanted = set(dates)
+    rows = [
+        (file.symbol, day, *since)
+        for file in planned_files(market, RAW, symbols, dates)
+        if (footer := read_footer(file.below(lake))) is not None
+        for day, since in facts_in(footer.metadata).items()
+        if day in wanted
+    ]
+    return pl.DataFrame(rows, schema=dict(COLUMNS), orient="row")
+
+
+def facts_in(said: Mapping[bytes, bytes] | None) -> Mapping[date, Since]:
+    """The facts in a file's metadata, by session date; none in a file from before they were kept."""
+    written = json.loads((said or {}).get(FETCHES.encode(), b"{}"))
+    return {date.fromisoformat(day): (datetime.fromisoformat(at), run) for day, (at, run) in written.items()}
+
+
+def facts_metadata(facts: Mapping[date, Since]) -> Mapping[str, str]:
+    """What a raw file says of its fetches: `{"2024-01-02": ["2024-01-03T02:00:00+00:00", run id]}` as JSON."""
+    if not facts:
+        return {}
+    written = {f"{day}": (at.astimezone(UTC).isoformat(), run) for day, (at, run) in sorted(facts.items())}
+    return {FETCHES: json.dumps(written, separators=(",", ":"))}
