@@ -80,14 +80,7 @@ CODES: Mapping[str, type[ProviderError]] = {
 
 DAILY: Mapping[str, pl.DataType] = {
     "session_date": pl.Date(),
-    "symbol": pl.String(),
-    "open": pl.Float64(),
-    "high": pl.Float64(),
-    "low": pl.Float64(),
-    "close": pl.Float64(),
-    "volume": pl.Float64(),
-    "trade_count": pl.Int64(),
-    "vwap": pl.Float64(),
+    **{name: dtype for name, dtype in READ_COLUMNS.items() if name != "ts"},
 }
 """Columns of `daily_bars`."""
 

@@ -7,7 +7,7 @@ import logging
 import time
 import traceback
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -115,15 +115,6 @@ class ProviderContract:
     def repeating(self, bars: Bars) -> Vendor:
         """The vendor, whose second page names the second page as the next one."""
         raise NotImplementedError
-
-    @pytest.fixture
-    def server(self) -> Iterator[VendorServer]:
-        with vendor_server() as server:
-            yield server
-
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        return tmp_path
 
     def provider(self, server: VendorServer, folder: Path, **settings: str) -> BarProvider:
         secrets = provider_class(self.kind).capabilities.secrets

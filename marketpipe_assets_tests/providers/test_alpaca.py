@@ -1,6 +1,5 @@
 """Alpaca's shapes, feeds, symbols and corporate actions."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from marketpipe_assets.providers import create
 from marketpipe_assets.providers.alpaca import ACTIONS, AlpacaProvider
 from marketpipe_assets.providers.base import AuthFailed, BadRequest, Malformed, NotEntitled, OutOfRange, Transient
 from marketpipe_assets_tests.providers.contract import END, START, Bars, ProviderContract, Row, rows
-from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json, vendor_server
+from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json
 
 
 def as_bar(row: Row) -> dict[str, Any]:
@@ -60,17 +59,6 @@ class TestAlpacaStocks(ProviderContract):
 class TestAlpacaCrypto(TestAlpacaStocks):
     symbols = ("BTC/USD", "ETH/USD")
     keyless = True
-
-
-@pytest.fixture
-def server() -> Iterator[VendorServer]:
-    with vendor_server() as server:
-        yield server
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path
 
 
 def alpaca(server: VendorServer, folder: Path, **settings: str) -> AlpacaProvider:

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ import pytest
 from marketpipe_assets.providers.base import BadRequest, Malformed, NotEntitled, NotFound, RateLimited, Transient
 from marketpipe_assets.providers.binance import BinanceProvider
 from marketpipe_assets_tests.providers.contract import END, START, Bars, ProviderContract, Row, rows
-from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json, vendor_server
+from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
@@ -100,17 +100,6 @@ class TestBinanceArchives(TestBinanceRest):
     settings: ClassVar[Mapping[str, str]] = {"concurrency": "1", "archive_minutes": "1"}
     archives = True
     paged = False
-
-
-@pytest.fixture
-def server() -> Iterator[VendorServer]:
-    with vendor_server() as server:
-        yield server
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path
 
 
 def binance(server: VendorServer, folder: Path, **settings: str) -> BinanceProvider:

@@ -2,7 +2,7 @@
 
 import base64
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ from marketpipe_assets.providers.databento import DatabentoProvider, OverBudget
 from marketpipe_assets_tests.providers import contract
 from marketpipe_assets_tests.providers.contract import END, SECRET, START, Bars, ProviderContract, Row, pairs, told
 from marketpipe_assets_tests.providers.contract import rows as rows_of_floats
-from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json, vendor_server
+from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json
 
 COST = "/v0/metadata.get_cost"
 RANGE = "/v0/timeseries.get_range"
@@ -128,12 +128,6 @@ class TestDatabento(ProviderContract):
         answer = self.provider(server, folder).minute_bars(["ACME"], day, day + DAY)
 
         assert pairs(answer, "ACME") == told(served)
-
-
-@pytest.fixture
-def server() -> Iterator[VendorServer]:
-    with vendor_server() as server:
-        yield server
 
 
 def databento(server: VendorServer, folder: Path, **settings: str) -> DatabentoProvider:

@@ -1,6 +1,5 @@
 """Finnhub's columns, windows, classes of assets and refusals."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 from marketpipe_assets.providers.base import AuthFailed, BarProvider, Malformed, NotEntitled, RateLimited
 from marketpipe_assets.providers.finnhub import FinnhubProvider
 from marketpipe_assets_tests.providers.contract import END, SECRET, START, Bars, ProviderContract, Row, rows
-from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json, vendor_server
+from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json
 
 LIMITED = {"error": "API limit reached. Please try again later. Remaining Limit: 0"}
 
@@ -56,12 +55,6 @@ class TestFinnhub(ProviderContract):
 class TestFinnhubCrypto(TestFinnhub):
     settings = {"concurrency": "1", "asset_class": "crypto"}  # noqa: RUF012  # as the contract has it
     symbols = ("BINANCE:BTCUSDT", "BINANCE:ETHUSDT")
-
-
-@pytest.fixture
-def server() -> Iterator[VendorServer]:
-    with vendor_server() as server:
-        yield server
 
 
 def finnhub(server: VendorServer, folder: Path, **settings: str) -> FinnhubProvider:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from math import inf
@@ -46,7 +46,6 @@ from marketpipe_assets_tests.providers.vendor_server import (
     Seen,
     VendorServer,
     as_json,
-    vendor_server,
 )
 
 
@@ -82,12 +81,6 @@ class PlainProvider(HttpProvider):
 
 class Page(msgspec.Struct):
     results: list[int]
-
-
-@pytest.fixture
-def server() -> Iterator[VendorServer]:
-    with vendor_server() as server:
-        yield server
 
 
 def plain(

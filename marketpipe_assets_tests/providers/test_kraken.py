@@ -1,6 +1,6 @@
 """Kraken's shapes, its reach of 720 minutes, its names, and its errors with status 200."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from marketpipe_assets.providers.base import (
 )
 from marketpipe_assets.providers.kraken import KrakenProvider
 from marketpipe_assets_tests.providers.contract import END, START, Bars, ProviderContract, Row, rows
-from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json, vendor_server
+from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json
 
 MINUTE = timedelta(minutes=1)
 NAMES = {"XBTUSD": ("XXBTZUSD", "BTC/USD"), "ETHUSD": ("XETHZUSD", "ETH/USD"), "XDGUSD": ("XDGUSD", "DOGE-USD")}
@@ -59,17 +59,6 @@ class TestKraken(ProviderContract):
             return answer_of(bars[ours], key) if ours in bars else failed("EQuery:Unknown asset pair")
 
         return answered
-
-
-@pytest.fixture
-def server() -> Iterator[VendorServer]:
-    with vendor_server() as server:
-        yield server
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path
 
 
 def kraken(server: VendorServer, folder: Path, **settings: str) -> KrakenProvider:

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,7 +46,7 @@ from marketpipe_assets_tests.providers.contract import (
     rows,
     told,
 )
-from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json, vendor_server
+from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json
 
 OTHER_HOST = "https://api.polygon.io"
 NEW_YORK = ZoneInfo("America/New_York")
@@ -104,17 +104,6 @@ class TestMassive(ProviderContract):
 
     def repeating(self, bars: Bars) -> Vendor:
         return lambda seen: page_of(seen.path.split("/")[4], [], next_url=f"{OTHER_HOST}{seen.path}?cursor=again")
-
-
-@pytest.fixture
-def server() -> Iterator[VendorServer]:
-    with vendor_server() as server:
-        yield server
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path
 
 
 def massive(server: VendorServer, folder: Path, **settings: str) -> MassiveProvider:

@@ -1,6 +1,5 @@
 """Tiingo's shapes, days, spelling of symbols and refusals."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from marketpipe_assets.providers.base import (
 )
 from marketpipe_assets.providers.tiingo import TiingoProvider
 from marketpipe_assets_tests.providers.contract import END, SECRET, START, Bars, ProviderContract, Row, rows
-from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json, vendor_server
+from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json
 
 HOURLY = "Error: You have run over your hourly request allocation."
 MONTHLY = "You have run over your 500 symbol look up for this month."
@@ -59,12 +58,6 @@ class TestTiingo(ProviderContract):
 
     def vendor(self, bars: Bars, page_size: int) -> Vendor:
         return lambda seen: day_of(bars, seen)
-
-
-@pytest.fixture
-def server() -> Iterator[VendorServer]:
-    with vendor_server() as server:
-        yield server
 
 
 def tiingo(server: VendorServer, folder: Path, **settings: str) -> TiingoProvider:

@@ -1,7 +1,7 @@
 """Yahoo's charts: their columns, windows, spelling of symbols and refusals, asked for as a browser does."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from marketpipe_assets.providers.base import (
 )
 from marketpipe_assets.providers.yahoo import YahooProvider
 from marketpipe_assets_tests.providers.contract import END, START, Bars, ProviderContract, Row, rows, told
-from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json, vendor_server
+from marketpipe_assets_tests.providers.vendor_server import Reply, Seen, Vendor, VendorServer, as_json
 
 pytest.importorskip("curl_cffi", reason="the extra yahoo is not installed")
 
@@ -60,12 +60,6 @@ class TestYahoo(ProviderContract):
 
     def vendor(self, bars: Bars, page_size: int) -> Vendor:
         return lambda seen: chart_of(bars, seen)
-
-
-@pytest.fixture
-def server() -> Iterator[VendorServer]:
-    with vendor_server() as server:
-        yield server
 
 
 def yahoo(server: VendorServer, folder: Path, **settings: str) -> YahooProvider:

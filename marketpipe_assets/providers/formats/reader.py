@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from marketpipe_assets.bars.schema import TIMESTAMP
+from marketpipe_assets.bars.schema import VENDOR_COLUMNS
 from marketpipe_assets.providers.base import ProviderError
 from marketpipe_assets.providers.formats.archive import Limits
 
@@ -19,15 +19,7 @@ REQUIRED = True
 OPTIONAL = False
 
 READ_COLUMNS: Mapping[str, pl.DataType] = {
-    "symbol": pl.String(),
-    "ts": TIMESTAMP,
-    "open": pl.Float64(),
-    "high": pl.Float64(),
-    "low": pl.Float64(),
-    "close": pl.Float64(),
-    "volume": pl.Float64(),
-    "trade_count": pl.Int64(),
-    "vwap": pl.Float64(),
+    name: dtype for name, dtype in VENDOR_COLUMNS.items() if name not in ("provider", "feed")
 }
 """What a format answers; the provider adds its own name and the feed."""
 
