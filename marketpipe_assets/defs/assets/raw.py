@@ -10,6 +10,7 @@ from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.metadata import FETCHED_AT, column_schema, markdown
 from marketpipe_assets.defs.partitions import WHOLE_RANGE, Selection, check_size, selection_of
+from marketpipe_assets.defs.traffic import traffic_recorded
 from marketpipe_assets.lake.shrink import Guarded, guard_shrink
 from marketpipe_assets.providers.base import BarProvider, ProviderError
 from marketpipe_assets.providers.sources import PASSING, Answered, ask
@@ -39,7 +40,7 @@ def raw_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.Ass
         kinds={"polars", "parquet", market.provider},
         owners=market.owners,
         metadata=column_schema(TABLE),
-        required_resource_keys={*market.providers, "lake"},
+        required_resource_keys={*market.providers, "lake", "catalog"},
         pool=market.provider,
         check_specs=[
             dg.AssetCheckSpec(
@@ -62,8 +63,10 @@ def raw_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.Ass
         sessions = market.sessions
         check_size(market, selection, "ingest")
         check_published(market, sessions, selection)
+        providers = {name: getattr(context.resources, name) for name in market.providers}
         asked_at = datetime.now(UTC)
-        answered = fetch({name: getattr(context.resources, name) for name in market.providers}, sessions, selection)
+        with traffic_recorded(context.resources.catalog, context.run.run_id, market.name, providers):
+            answered = fetch(providers, sessions, selection)
         owned = sessions.owned_dates(selection.dates)
         guarded = guard_shrink(context.resources.lake, market.name, TABLE, answered.bars, selection.symbols, owned)
         bars = answered.bars if config.allow_shrink else guarded.bars
