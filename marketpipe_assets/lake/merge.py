@@ -1,13 +1,17 @@
 """Put the bars of some symbols and sessions into their files, beside what those files hold of other sessions."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from marketpipe_assets.bars.clock import days_of
 from marketpipe_assets.bars.content import changed_days
 from marketpipe_assets.bars.schema import columns_of, conform, empty
 from marketpipe_assets.lake.facts import RAW, Fetch, Since, facts_in, facts_metadata
@@ -56,8 +60,14 @@ def write_bars(
     if foreign:
         raise ValueError(f"expected bars of {len(symbols)} symbols on {len(dates)} dates, was also {foreign[0]}")
     sweep(lake)
+    locks = locks_of(lake)
     nothing = _Part(empty(columns_of(table)).drop("symbol").to_arrow(), frozenset())
-    sizes = [_merge(file, lake, parts.get(file, nothing), dates, fetch) for file in sorted(asked)]
+
+    def merged(file: BarFile) -> int | None:
+        return _merge(file, lake, locks, parts.get(file, nothing), dates, fetch)
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        sizes = list(threads.map(merged, sorted(asked)))
     written = [size for size in sizes if size is not None]
     return Written(len(written), len(sizes) - len(written), sum(written))
 
@@ -65,15 +75,14 @@ def write_bars(
 def _parts(table: str, bars: pl.DataFrame, market: str) -> Mapping[BarFile, _Part]:
     if bars.is_empty():
         return {}
-    order = ORDER.get(table, ("symbol", "ts"))
-    ordered = bars if _is_sorted(bars, order) else bars.sort(order, maintain_order=True)
-    symbol, day = pl.col("symbol"), pl.col("session_date")
-    new_day = ((symbol != symbol.shift()) | (day != day.shift())).fill_null(True)
-    firsts = ordered.select(pl.row_index(), symbol, day, new_day.alias("new")).filter("new")
+    ordered = _ordered(bars, ORDER.get(table, ("symbol", "ts")))
+    firsts = _starts(ordered["symbol"].rle_id().to_numpy(), days_of(ordered["session_date"]))
+    symbol_days = ordered.select(pl.col("symbol", "session_date").gather(firsts))
+    periods = {day: period_of(table, day) for day in symbol_days["session_date"].unique()}
     starts: dict[BarFile, int] = {}
     days: dict[BarFile, set[date]] = {}
-    for start, of_symbol, on_day, _ in firsts.iter_rows():
-        file = BarFile(market, table, of_symbol, period_of(table, on_day))
+    for start, of_symbol, on_day in zip(firsts.tolist(), *symbol_days, strict=True):
+        file = BarFile(market, table, of_symbol, periods[on_day])
         starts.setdefault(file, start)
         days.setdefault(file, set()).add(on_day)
     ends = [*list(starts.values())[1:], ordered.height]
@@ -87,20 +96,34 @@ def _parts(table: str, bars: pl.DataFrame, market: str) -> Mapping[BarFile, _Par
 ORDER = {RAW: ("symbol", "session_date")}
 """How a table's rows are ordered where it is not by symbol and `ts`; ties keep the order they came in."""
 
-
-def _is_sorted(bars: pl.DataFrame, order: Sequence[str]) -> bool:
-    symbol, then = (pl.col(name) for name in order)
-    risen = (symbol > symbol.shift()) | ((symbol == symbol.shift()) & (then >= then.shift()))
-    return bool(bars.select(risen.fill_null(True).all()).item())
+THREADS = 2
+"""Files written at once: encoding one leaves Python to the other thread. More cost more than they gain."""
 
 
-def _merge(file: BarFile, lake: Path, part: _Part, dates: Sequence[date], fetch: Fetch | None) -> int | None:
+def _ordered(bars: pl.DataFrame, order: Sequence[str]) -> pl.DataFrame:
+    symbol, then = (bars[name] for name in order)
+    number = symbol.rle_id().to_numpy()
+    falls = (np.diff(then.to_physical().to_numpy()) < 0) & (np.diff(number) == 0)
+    if symbol.gather(_starts(number)).is_sorted() and not falls.any():
+        return bars
+    return bars.sort(order, maintain_order=True)
+
+
+def _starts(*keys: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
+    """The first row of each run of rows that agree in every key."""
+    changes = np.logical_or.reduce([np.diff(key) != 0 for key in keys])
+    return np.concatenate(([0], np.flatnonzero(changes) + 1))
+
+
+def _merge(
+    file: BarFile, lake: Path, locks: Path, part: _Part, dates: Sequence[date], fetch: Fetch | None
+) -> int | None:
     """Bytes written, None where the file holds these bars already."""
     path = file.below(lake)
     asked = _asked(file, fetch)
     if not part.days and not asked and not path.exists():
         return None
-    with locked(path, locks_of(lake)):
+    with locked(path, locks):
         stored = read_file(path)
         if stored is None:
             facts = _stands({}, part.days | asked, fetch)

@@ -1,6 +1,7 @@
 """One Parquet file: replace it whole or not at all, read it with its checksums, verify it."""
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,6 @@ from zlib import crc32
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from marketpipe_assets.bars.schema import columns_of
 from marketpipe_assets.lake.layout import locks_of, period_of
@@ -19,6 +19,7 @@ from marketpipe_assets.lake.layout import locks_of, period_of
 SCHEMA_VERSION = "1"
 ROW_GROUP = 8192  # a month of regular minutes: read whole it costs what larger groups do, by day a twelfth of a year's
 DICTIONARIES = ["session", "provider", "feed"]
+DELTAS = dict.fromkeys(("ts", "session_date", "trade_count"), "DELTA_BINARY_PACKED")  # a fifth of all bytes
 STATISTICS = ["ts", "session_date"]
 WRITING = ".writing"
 LOCKS = 64  # files share them, so that locks do not grow with the lake; nobody holds two at once
@@ -92,9 +93,9 @@ def _sealed(bars: pa.Table) -> tuple[memoryview, bytes, memoryview]:
     pq.write_table(
         bars,
         sink,
-        compression="zstd",
-        compression_level=1,
+        compression="lz4",  # with deltas as small as zstd without, on real bars; 0.6 of its time to write and to read
         use_dictionary=DICTIONARIES,
+        column_encoding=DELTAS,
         write_statistics=STATISTICS,
         write_page_checksum=True,
         row_group_size=ROW_GROUP,
@@ -120,9 +121,9 @@ def sweep(lake: Path) -> int:
 def _swept(temporary: Path, lake: Path) -> bool:
     """Whether nobody was writing it: a writer holds the lock as long as its temporary file is there."""
     try:
-        with _lock(temporary.name.removesuffix(WRITING), locks_of(lake)).acquire(timeout=0):
+        with _held(_lock(temporary.name.removesuffix(WRITING), locks_of(lake)), fcntl.LOCK_EX | fcntl.LOCK_NB):
             temporary.unlink(missing_ok=True)
-    except Timeout:
+    except BlockingIOError:
         return False
     return True
 
@@ -131,8 +132,20 @@ def _swept(temporary: Path, lake: Path) -> bool:
 def locked(path: Path, locks: Path) -> Iterator[None]:
     """Hold the lock of one file of the lake, against other processes and threads. A killed holder lets go of it."""
     _make(locks)
-    with _lock(_flat(path), locks).acquire(poll_interval=0.005):  # a write takes some 3 ms, the default waits 50
+    with _held(_lock(_flat(path), locks), fcntl.LOCK_EX):
         yield
+
+
+@contextmanager
+def _held(lock: Path, how: int) -> Iterator[None]:
+    """The kernel's own lock of a file: it goes with the process, and costs a thirtieth of the `filelock` package's."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile has the descriptor as well
+        os.close(descriptor)
 
 
 def _make(folder: Path) -> None:
@@ -140,8 +153,8 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def _lock(name: str, locks: Path) -> FileLock:
-    return FileLock(locks / f"{crc32(name.encode()) % LOCKS:04}.lock")
+def _lock(name: str, locks: Path) -> Path:
+    return locks / f"{crc32(name.encode()) % LOCKS:04}.lock"
 
 
 def _flat(path: Path) -> str:

@@ -314,9 +314,9 @@ def _write(folder: Path, table: str, bars: pa.Table, keys: Keys) -> None:
         pq.write_table(
             bars.slice(runs[run], end - runs[run]).replace_schema_metadata(about),
             below / f"{period[run]}.parquet",
-            compression="zstd",
-            compression_level=1,
+            compression="lz4",
             use_dictionary=["session", "provider", "feed"],
+            column_encoding=dict.fromkeys(("ts", "session_date", "trade_count"), "DELTA_BINARY_PACKED"),
             write_statistics=["ts", "session_date"],
             write_page_checksum=True,
             row_group_size=8192,
