@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "providers": {"bars", "providers"},
     "defs": {"bars", "lake", "catalog", "providers", "defs", "config", "upkeep"},
     "event_storage": {"event_storage"},
+    "logs": {"providers"},
     "marked_yaml": set[str](),
     "upkeep": set[str](),
     "config": {"marked_yaml", "upkeep", "bars", "lake"},
@@ -28,7 +29,7 @@ MAY_IMPORT = {
 ENTRY_POINTS = {"definitions", "query", "metrics", "cli"}
 
 ONLY_IN = {
-    "dagster": ("defs/", "definitions.py", "metrics.py", "cli/", "providers/base.py", "event_storage/"),
+    "dagster": ("defs/", "definitions.py", "metrics/", "cli/", "providers/base.py", "event_storage/"),
     "httpx": ("providers/http.py", "providers/browser.py"),
     "curl_cffi": ("providers/browser.py",),
     "requests": (),
