@@ -11,6 +11,7 @@ from marketpipe_assets.cli.config_check import check
 from marketpipe_assets.cli.demo import demo
 from marketpipe_assets.cli.ingest import ingest
 from marketpipe_assets.cli.lake_verify import verify
+from marketpipe_assets.cli.metrics import metrics
 from marketpipe_assets.cli.outcome import Commands
 from marketpipe_assets.cli.providers import providers
 from marketpipe_assets.cli.query import query
@@ -33,7 +34,7 @@ ohlcv = _group("Earlier names of ingest, aggregate and validate.")
 config = _group("The configuration.")
 lake = _group("The files of the lake.")
 
-for command in (demo, ingest, aggregate, validate, status, query, bars, providers):
+for command in (demo, ingest, aggregate, validate, status, query, bars, providers, metrics):
     app.command()(command)
 for command in (ingest, aggregate, validate):
     app.command(f"{command.__name__}-ohlcv", hidden=True)(command)
