@@ -34,7 +34,7 @@ ONLY_IN = {
     "curl_cffi": ("providers/browser.py",),
     "requests": (),
     "pandera": ("bars/contract.py",),
-    "os.environ": ("config.py", "event_storage/sqlite.py"),  # Dagster loads that one, in processes of its own
+    "os.environ": ("config.py", "event_storage/"),  # Dagster loads that one, in processes of its own
     "os.getenv": ("config.py",),
 }
 """What is imported or read in these places only."""
