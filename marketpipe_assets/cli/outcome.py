@@ -107,5 +107,20 @@ def lake_access() -> Iterator[None]:
         raise RunTimeError(one_line(str(error))) from error
 
 
+@contextmanager
+def catalogue() -> Iterator[None]:
+    """Around calls that use the catalogue: a database that cannot be used is a failure with one line."""
+    from sqlalchemy.exc import DBAPIError
+
+    from marketpipe_assets.catalog.store import CatalogError
+
+    try:
+        yield
+    except CatalogError as error:
+        raise RunTimeError(one_line(str(error))) from error
+    except DBAPIError as error:
+        raise RunTimeError(f"the catalogue cannot be used: {one_line(str(error.orig))}") from error
+
+
 def one_line(message: str) -> str:
     return " ".join(message.split())
