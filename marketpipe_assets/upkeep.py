@@ -75,11 +75,13 @@ class Hold(_Settings):
 class Schedules(_Settings):
     """When a market's runs start, in the exchange's time zone. They are off until `enabled` or switched on in the UI.
 
+    `heal` switches on the sensor that asks for what the ledger lacks.
     `after_close` is minutes after a session is published, `corrections` how many sessions later one is read again, at
     `morning`, and `late_after` minutes after which a session that is not held is told of.
     """
 
     enabled: bool = False
+    heal: bool = False
     after_close: Annotated[int, Field(ge=0, le=720)] = 15
     corrections: tuple[Annotated[int, Field(ge=1, le=60)], ...] = (1, 5)
     morning: Clock = time(6, 0)

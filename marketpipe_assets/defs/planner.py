@@ -16,8 +16,10 @@ Column = TypeVar("Column")
 Row = TypeVar("Row")
 
 
-def planned_runs(market: Market, wanted: Mapping[date, Sequence[str]]) -> list[Selection]:
-    """Rectangles that together are the wanted symbol-days and no others, none above the market's limit for one run.
+def planned_runs(market: Market, wanted: Mapping[date, Sequence[str]], most: int | None = None) -> list[Selection]:
+    """Rectangles that together are the wanted symbol-days and no others, none of more than `most` of them.
+
+    Without `most` the market's limit for one run holds.
 
     Oldest first. Symbols that were retired from the market have no partitions and stand among the others by name.
     """
@@ -27,7 +29,7 @@ def planned_runs(market: Market, wanted: Mapping[date, Sequence[str]]) -> list[S
     symbols = sorted({*market.symbols, *(symbol for each in days.values() for symbol in each)})
     dates = market.sessions.between(min(days), next_day(max(days)))
     pairs = ((symbol, day) for day, each in days.items() for symbol in each)
-    return [Selection(*part) for part in ranges(symbols, dates, pairs, market.max_symbol_days_per_run)]
+    return [Selection(*part) for part in ranges(symbols, dates, pairs, most or market.max_symbol_days_per_run)]
 
 
 def ranges(
@@ -53,6 +55,8 @@ def _within(whole: Rectangle, most: int) -> list[Rectangle]:
     A run takes long files as they are: the more symbols it holds, the fewer times their months are merged.
     """
     height, width = whole.bottom - whole.top, whole.right - whole.left
+    if height * width <= most:
+        return [whole]
     _, narrow = min((ceil(width / wide) * ceil(height / (most // wide)), -wide) for wide in _widths(width, most))
     wide, long = -narrow, most // -narrow
     return [

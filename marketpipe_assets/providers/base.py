@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from math import ceil
 from typing import Any, ClassVar, NamedTuple, Self
 
 import polars as pl
@@ -116,6 +117,14 @@ class Capabilities(BaseModel):
     """Whether something is answered without secrets."""
     paid_plan: str = "no"
     """Whether minutes need a paid plan: no, yes, or for what."""
+
+    def requests_for(self, symbols: int, minutes: int) -> int:
+        """Requests that so many minutes of each symbol take, where every minute has a bar; 0: nothing is sent."""
+        if not self.rates:
+            return 0
+        batches = ceil(symbols / (self.symbols_per_request or symbols))
+        each = ceil(symbols / batches) * minutes
+        return batches * (ceil(each / self.page_size) if self.page_size else 1)
 
 
 class BarProvider(ConfigurableResource, ABC):  # type: ignore[type-arg]  # ConfigurableResource is generic only in name
