@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Config",
     "ConfigError",
+    "Log",
     "Market",
     "Partition",
     "ProviderSettings",
@@ -44,6 +45,7 @@ __all__ = [
     "environment",
     "export_dagster_home",
     "load_config",
+    "secrets_of_environment",
 ]
 
 CONFIG_VERSION = 1
@@ -345,6 +347,13 @@ def _rule_set(asset_class: str, rules: Mapping[str, RuleSetting]) -> "RuleSet":
     )
 
 
+class Log(_Settings):
+    """How runs, schedules, sensors, the exporter and the command say what happens: `json` for machines."""
+
+    format: Literal["console", "json"] = "console"
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
 class Config(_Settings):
     """The whole configuration. `path` is the file it was read from, None for the packaged default."""
 
@@ -354,6 +363,7 @@ class Config(_Settings):
     providers: Mapping[Name, ProviderSettings]
     markets: Annotated[Mapping[Name, Market], Field(min_length=1)]
     alerts: Alerts = Alerts()
+    log: Log = Log()
     path: Path | None = None
 
     @property
@@ -427,6 +437,13 @@ def export_dagster_home(config: Config) -> Path:
 def environment(names: Sequence[str]) -> dict[str, str]:
     """Those of the variables that are set and not empty. Providers' secrets come this way only."""
     return {name: value for name in names if (value := os.environ.get(name))}
+
+
+def secrets_of_environment() -> list[str]:
+    """Every value that must not be shown: of variables named as secrets are, and the password of the database."""
+    named = [value for name, value in os.environ.items() if SECRET.search(name) and value]
+    password = re.match(r"\w[\w+]*://[^:/@]*:([^@]+)@", os.environ.get("DATABASE_URL", ""))
+    return [*named, *([password[1]] if password else [])]
 
 
 def _named_file() -> Path | None:
@@ -515,6 +532,7 @@ MODELS: Mapping[Place, type[BaseModel]] = {
     ("*",): Config,
     ("alerts", "*"): Alerts,
     ("alerts", "email", "*"): Email,
+    ("log", "*"): Log,
     ("markets", "*", "*"): Market,
     ("markets", "*", "hold", "*", "*"): Hold,
     ("markets", "*", "partition", "*"): Partition,

@@ -3,17 +3,21 @@
 import dagster as dg
 
 from marketpipe_assets.catalog.store import Catalog
-from marketpipe_assets.config import Config, ProviderSettings, environment, load_config
+from marketpipe_assets.config import Config, ProviderSettings, environment, load_config, secrets_of_environment
 from marketpipe_assets.defs.io_manager import LakeIOManager
 from marketpipe_assets.defs.market import market_definitions
+from marketpipe_assets.logs import Formatter, use_in_dagster
 from marketpipe_assets.providers import create, provider_class
 from marketpipe_assets.providers.base import BarProvider
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Every market of the configuration found."""
-    return definitions_of(load_config())
+    """Every market of the configuration found. Loading them gives this process the format of its logs."""
+    config = load_config()
+    providers = {name: market.provider for name, market in config.markets.items()}
+    use_in_dagster(Formatter(config.log.format, secrets_of_environment(), providers), config.log.level)
+    return definitions_of(config)
 
 
 def definitions_of(config: Config) -> dg.Definitions:

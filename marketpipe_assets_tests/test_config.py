@@ -18,10 +18,11 @@ from marketpipe_assets.config import (
     environment,
     export_dagster_home,
     load_config,
+    secrets_of_environment,
 )
 from marketpipe_assets.providers.synthetic import SyntheticProvider
 
-SHAPES = {1: "9a691c3ceeeb104b"}
+SHAPES = {1: "c04ee9bb44593422"}
 """`config_version` → fingerprint of the keys and values it allows."""
 
 TOP = """\
@@ -424,6 +425,28 @@ def test_dagster_home_is_exported_only_when_asked(tmp_path: Path, monkeypatch: p
 
     assert before == {}
     assert environment(["DAGSTER_HOME"]) == {"DAGSTER_HOME": str(home)}
+
+
+def test_log_is_json_or_for_the_console_and_has_a_level(tmp_path: Path) -> None:
+    config = config_of(tmp_path, TOP + MARKET + "log: {format: json, level: WARNING}\n")
+
+    assert (config.log.format, config.log.level) == ("json", "WARNING")
+    assert "log.format: expected 'console' or 'json', was 'xml'" in refusal(
+        tmp_path, TOP + MARKET + "log: {format: xml}\n"
+    )
+    assert "unknown key (did you mean level?)" in refusal(tmp_path, TOP + MARKET + "log: {leve: INFO}\n")
+
+
+def test_secrets_of_the_environment_are_known_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALPACA_SECRET", "canary-1")
+    monkeypatch.setenv("POSTGRES_PASSWORD", "canary-2")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://marketpipe:canary-3@127.0.0.1/marketpipe")
+    monkeypatch.setenv("MARKETPIPE_MONKEY", "no-secret")
+
+    found = secrets_of_environment()
+
+    assert {"canary-1", "canary-2", "canary-3"} <= set(found)
+    assert "no-secret" not in found
 
 
 def test_environment_gives_the_variables_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:

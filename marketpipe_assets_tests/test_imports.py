@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "providers": {"bars", "providers"},
     "defs": {"bars", "lake", "catalog", "providers", "defs", "config", "upkeep"},
     "event_storage": {"event_storage"},
+    "logs": {"providers"},
     "marked_yaml": set[str](),
     "upkeep": set[str](),
     "config": {"marked_yaml", "upkeep", "bars", "lake"},
@@ -28,12 +29,12 @@ MAY_IMPORT = {
 ENTRY_POINTS = {"definitions", "query", "metrics", "cli"}
 
 ONLY_IN = {
-    "dagster": ("defs/", "definitions.py", "metrics.py", "cli/", "providers/base.py", "event_storage/"),
+    "dagster": ("defs/", "definitions.py", "metrics/", "cli/", "providers/base.py", "event_storage/"),
     "httpx": ("providers/http.py", "providers/browser.py"),
     "curl_cffi": ("providers/browser.py",),
     "requests": (),
     "pandera": ("bars/contract.py",),
-    "os.environ": ("config.py", "event_storage/sqlite.py"),  # Dagster loads that one, in processes of its own
+    "os.environ": ("config.py", "event_storage/"),  # Dagster loads that one, in processes of its own
     "os.getenv": ("config.py",),
 }
 """What is imported or read in these places only."""

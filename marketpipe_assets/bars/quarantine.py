@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from marketpipe_assets.bars.neighbours import overnight_moves, spikes
 from marketpipe_assets.bars.rules import Rule, RuleSet, Severity
 from marketpipe_assets.bars.schema import BROKEN_RULES, FLAGS
 from marketpipe_assets.bars.sessions import Sessions
@@ -45,7 +46,12 @@ def broken_mask(bars: pl.DataFrame, rule_set: RuleSet, sessions: Sessions) -> pl
     limits = rule_set.limits
     breaches = ((~rule.holds(limits)).fill_null(False).alias(name) for name, rule in rule_set.rules.items())
     known = bars.with_columns(pl.col(pl.Float64).fill_nan(None))
-    facts = known.with_columns(copy_numbers(known), sessions.in_window(bars) | bars["session"].is_null())
+    facts = known.with_columns(
+        copy_numbers(known),
+        sessions.in_window(bars) | bars["session"].is_null(),
+        *spikes(known, limits["bad_tick_floor"]),
+        overnight_moves(known),
+    )
     broken = facts.select(breaches)
     masks = pl.Series("broken", pl.repeat(0, bars.height, dtype=pl.UInt32, eager=True))
     for number, breach in enumerate(broken):  # most rules hold for all bars, and a bit less is a pass less

@@ -9,8 +9,9 @@ Of a hole the first that holds, minute by minute:
   `publication_delay` after it: the vendor may not have been done.
 - `halt`: trading stood still. A halt of the calendar's table or of the configuration covers the minute; or no other
   symbol traded, where there are at least three, for so long that it is no chance, between minutes with trades.
-- `vendor_gap`: a second provider has a bar of the minute; or the symbol trades so densely in the 41 sessions around
-  that a hole as long comes by chance in fewer than one of twenty sessions.
+- `vendor_gap`: a second provider has a bar of the minute; or the symbol trades so densely in those of the 41 sessions
+  around of which it has any bar that a hole as long comes by chance in fewer than one of twenty sessions; or nothing at
+  all is known of the symbol.
 - `no_trade`: nothing above holds. Nobody traded, as is usual for this symbol.
 
 Minutes without trades come in bunches, so a hole of n minutes counts as n / 2 independent ones. What the second
@@ -138,7 +139,7 @@ class _Holes:
 
 
 def _around(days: pl.DataFrame, holes: pl.DataFrame, grid: Grid) -> tuple[Minutes, Minutes]:
-    """Missing and expected minutes of each hole's symbol in the sessions around it, its own included."""
+    """Missing and expected minutes of each hole's symbol in the sessions around it of which it has any bar."""
     symbols = days["symbol"].unique(maintain_order=True)
     codes = pl.Enum(symbols)
     row = days["symbol"].cast(codes).to_physical().to_numpy()
@@ -147,7 +148,8 @@ def _around(days: pl.DataFrame, holes: pl.DataFrame, grid: Grid) -> tuple[Minute
     session = grid.session_numbers(holes["session_date"])
     near = _near(grid)
     sums = []
-    for values in ((days["expected"] - days["received"]).to_numpy(), days["expected"].to_numpy()):
+    known = days.select(pl.when(pl.col("received") > 0).then(name).otherwise(0) for name in ("expected", "received"))
+    for values in ((known["expected"] - known["received"]).to_numpy(), known["expected"].to_numpy()):
         table = np.zeros((symbols.len(), len(grid.dates) + 1), dtype=np.int64)
         table[row, place + 1] = values
         running = table.cumsum(axis=1)
@@ -162,8 +164,9 @@ def _near(grid: Grid) -> tuple[Minutes, Minutes]:
 
 def _by_density(holes: _Holes) -> Codes:
     """`VENDOR_GAP` where the symbol's usual density makes a hole this long no chance."""
-    missing = holes.around_missing - holes.length * holes.absent
-    seen = holes.around_expected - holes.length
+    own = holes.length * holes.own_trades  # what is to be explained is no evidence
+    missing = holes.around_missing - own * holes.absent
+    seen = holes.around_expected - own
     share = (missing + 1) / (seen + 2)  # of minutes without a trade; one is never certain of none
     log_chance = np.log(np.maximum(holes.expected, 1)) + holes.length / BUNCHED * np.log(share)
     return np.where(log_chance < np.log(CHANCE), VENDOR_GAP, NO_TRADE).astype(np.int8)
@@ -255,7 +258,7 @@ def _by_second_provider(
     asked = holes.select(KEY).join(second_days.with_columns(asked=True), on=KEY, how="left", maintain_order="left")
     was_asked = asked["asked"].fill_null(False).to_numpy()[which]
     symbols = pl.Enum(holes["symbol"].unique())
-    theirs = second.filter(pl.col("symbol").is_in(symbols.categories))
+    theirs = second.filter(pl.col("symbol").is_in(symbols.categories.to_list()))
     there = minute_numbers(theirs, grid)
     keys = theirs["symbol"].cast(symbols).to_physical().to_numpy().astype(np.int64) * grid.size + there
     wanted = holes["symbol"].cast(symbols).to_physical().to_numpy().astype(np.int64)[which] * grid.size + number

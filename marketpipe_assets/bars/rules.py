@@ -3,12 +3,17 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 from typing import NamedTuple
 
 import polars as pl
 
+from marketpipe_assets.bars.neighbours import close, high, low, open_, same_session
+
 Limits = Mapping[str, float]
-"""Threshold by rule id; `price_floor` is the lower bound of `price_range`."""
+"""Threshold by rule id. Three more bound what a rule looks at: `price_floor` is the lower bound of `price_range`,
+`bad_tick_floor` the share of the price up to which a wick is none, and `constant_price_floor` the volume above which a
+bar counts as traded."""
 
 
 class Severity(StrEnum):
@@ -23,7 +28,7 @@ class Rule(NamedTuple):
     """`holds` gives, for a market's limits, an expression that is true for a good bar; null counts as true.
 
     It is asked of bars in the order of arrival, their NaN made null: what is not a number is `not_finite`, and broken
-    by no other rule.
+    by no other rule. Beside the bars' columns it may use the facts that quarantine.py adds to them.
     """
 
     holds: Callable[[Limits], pl.Expr]
@@ -32,13 +37,7 @@ class Rule(NamedTuple):
     needs_volume: bool = False
 
 
-open_, high, low, close = (pl.col(name) for name in ("open", "high", "low", "close"))
 volume, vwap, ts = pl.col("volume"), pl.col("vwap"), pl.col("ts")
-same_session = (pl.col("symbol") == pl.col("symbol").shift()) & (
-    pl.col("session_date") == pl.col("session_date").shift()
-)
-"""The row above is the bar that arrived before this one, of the same symbol and session."""
-
 first_of_run = ~same_session.fill_null(False)
 bars_so_far = pl.int_range(pl.len()) - pl.when(first_of_run).then(pl.int_range(pl.len())).forward_fill() + 1
 """1 for the first bar of a symbol's session, 2 for the next …"""
@@ -47,8 +46,19 @@ last_volume = pl.when(volume.ne_missing(0)).then(pl.int_range(pl.len())).forward
 zero_run_length = pl.min_horizontal(pl.int_range(pl.len()) - last_volume, bars_so_far)
 """How many bars without volume end here, within the symbol's session."""
 
+same_bar = same_session & pl.all_horizontal(each == each.shift() for each in (open_, high, low, close, volume))
+flat = same_session & (high == low) & (close == close.shift())
+risen = same_session & (volume > volume.shift())
+
 numbers = (open_, high, low, close, volume)
 lowest = pl.min_horizontal(open_, high, low, close)
+
+
+def in_a_row(holds: pl.Expr, bars: float) -> pl.Expr:
+    """Whether each of the last `bars` - 1 bars is so to the one before it, which makes a run of `bars`."""
+    return holds.fill_null(False).cast(pl.Int32).rolling_sum(int(bars) - 1) == int(bars) - 1
+
+
 jump = (open_ / close.shift() - 1).abs().fill_nan(None)
 
 RULES: Mapping[str, Rule] = {
@@ -96,6 +106,11 @@ RULES: Mapping[str, Rule] = {
     "negative_trade_count": Rule(
         lambda _: pl.col("trade_count") >= 0, Severity.ERROR, "the number of trades is not negative"
     ),
+    "impossible_tick": Rule(
+        lambda limits: pl.col("apart") <= limits["impossible_tick"] - 1,
+        Severity.ERROR,
+        "no price is many times, or a small part of, those of the bars before and after it",
+    ),
     "vwap_range": Rule(
         lambda limits: (
             (vwap >= low - low.abs() * limits["vwap_range"]) & (vwap <= high + high.abs() * limits["vwap_range"])
@@ -114,6 +129,29 @@ RULES: Mapping[str, Rule] = {
         lambda limits: ~same_session | (jump <= limits["price_jump"]),
         Severity.WARN,
         "a bar opens near the close before it, within a session",
+    ),
+    "bad_tick": Rule(
+        lambda limits: (
+            (pl.col("apart") <= limits["bad_tick_floor"]) | (pl.col("apart") <= limits["bad_tick"] * pl.col("usual"))
+        ),
+        Severity.WARN,
+        "high and low do not stand apart from the bars before and after, by the range bars around have",
+    ),
+    "stale_feed": Rule(
+        lambda limits: ~in_a_row(same_bar & ((volume > 0) | (high > low)), limits["stale_feed"]),
+        Severity.WARN,
+        "a bar does not come again minute after minute, with the same prices and the same volume",
+    ),
+    "constant_price": Rule(
+        lambda limits: ~in_a_row(flat & (volume > limits["constant_price_floor"]), limits["constant_price"]),
+        Severity.WARN,
+        "the price does not stand still while it is traded",
+    ),
+    "rising_volume": Rule(
+        lambda limits: ~in_a_row(risen, limits["rising_volume"]),
+        Severity.WARN,
+        "volume does not rise bar after bar, as a running total does",
+        needs_volume=True,
     ),
     "price_range": Rule(
         lambda limits: (high <= limits["price_range"]) & (low >= limits["price_floor"]),
@@ -138,31 +176,88 @@ RULES: Mapping[str, Rule] = {
         "volume is not many times the mean of the twenty bars before",
         needs_volume=True,
     ),
+    "overnight_jump": Rule(
+        lambda limits: pl.col("overnight") <= limits["overnight_jump"],
+        Severity.INFO,
+        "a session opens near the last close before it, but for a split",
+    ),
 }
 """Rule id → rule. Ids stand in files, metadata and metrics: they are never reused."""
 
 LIMITS: Mapping[str, Limits] = {
     "equity": {
         "non_positive_price": 0,
+        "impossible_tick": 3,
+        "vwap_range": 1e-6,
         "price_jump": 0.5,
+        "overnight_jump": 0.5,
+        "bad_tick": 6,
+        "bad_tick_floor": 0.003,
+        "stale_feed": 5,
+        "constant_price": 20,
+        "constant_price_floor": 0,
+        "rising_volume": 12,
         "price_range": 1_000_000,
         "price_floor": 0.01,
         "huge_volume": 1e9,
-        "vwap_range": 1e-6,
         "zero_volume_run": 5,
         "volume_spike": 10,
     },
     "crypto": {
+        "impossible_tick": inf,  # there crashes of a moment by the thousandfold were real trades
+        "overnight_jump": 0.2,  # no hours without trading lie between two sessions
+        "bad_tick": 10,
+        "bad_tick_floor": 0.01,
+        "constant_price": 60,  # coins that follow a currency stand still
         "price_range": 10_000_000,
         "price_floor": 0,
         "huge_volume": 1e12,
         "zero_volume_run": 15,
         "volume_spike": 50,
     },
-    "index": {"price_range": 10_000_000, "price_jump": 0.2},
-    "fx": {"price_range": 100_000, "price_floor": 0, "price_jump": 0.1},
-    "future": {"non_positive_price": -50, "price_floor": -50, "price_jump": 0.2},
-    "spread": {"non_positive_price": -1000, "price_range": 1000, "price_floor": -1000, "price_jump": float("inf")},
+    "index": {
+        "impossible_tick": 1.5,
+        "price_jump": 0.2,
+        "overnight_jump": 0.25,
+        "bad_tick_floor": 0.002,
+        "constant_price_floor": -1,
+        "price_range": 10_000_000,
+    },
+    "fx": {
+        "impossible_tick": 1.5,
+        "price_jump": 0.1,
+        "overnight_jump": 0.1,
+        "bad_tick": 10,
+        "bad_tick_floor": 0.002,
+        "constant_price": 30,  # in the hour after the roll hardly anybody quotes
+        "constant_price_floor": -1,
+        "price_range": 100_000,
+        "price_floor": 0,
+    },
+    "future": {
+        "non_positive_price": -50,
+        "impossible_tick": 10,  # near zero a price is many times another quickly
+        "price_jump": 0.2,
+        "overnight_jump": 0.25,
+        "bad_tick_floor": 0.003,
+        "constant_price": 30,
+        "price_floor": -50,
+        "huge_volume": 1e7,
+        "volume_spike": 20,
+    },
+    "spread": {
+        "non_positive_price": -1000,
+        "impossible_tick": inf,  # a spread is about zero, so that no share of it means anything
+        "price_jump": inf,
+        "overnight_jump": inf,
+        "bad_tick": inf,
+        "bad_tick_floor": inf,
+        "constant_price": 60,
+        "price_range": 1000,
+        "price_floor": -1000,
+        "huge_volume": 1e7,
+        "volume_spike": 20,
+    },
 }
 """Asset class → limits, where they differ from an equity's."""
 
@@ -170,6 +265,10 @@ STRUCTURAL = frozenset(
     {"not_finite", "duplicate_ts", "misaligned_ts", "outside_session", "ts_range", "ohlc_logic", "negative_volume"}
 )
 """Rules that contract.py and longer bars rest on: always ERROR."""
+
+ACROSS_SESSIONS = frozenset({"overnight_jump"})
+"""Rules that compare with the session before, which is whatever was judged together with this one: always INFO, so that
+what is stored of a session follows from that session alone."""
 
 WITHOUT_VOLUME = frozenset({"index", "fx"})
 """Asset classes whose vendors send no volume, or a count of ticks in its place."""
@@ -196,6 +295,9 @@ class RuleSet:
         lowered = sorted(name for name in STRUCTURAL if self.severities.get(name, Severity.ERROR) != Severity.ERROR)
         if lowered:
             raise ValueError(f"expected severity ERROR for {', '.join(lowered)}: longer bars rest on it")
+        raised = sorted(name for name in ACROSS_SESSIONS if self.severities.get(name, Severity.INFO) != Severity.INFO)
+        if raised:
+            raise ValueError(f"expected severity INFO for {', '.join(raised)}: it looks at another session")
 
     @property
     def rules(self) -> Mapping[str, Rule]:

@@ -8,9 +8,11 @@ import typer
 from marketpipe_assets.cli.aggregate import aggregate
 from marketpipe_assets.cli.bars import bars
 from marketpipe_assets.cli.config_check import check
+from marketpipe_assets.cli.coverage import coverage, rebuild
 from marketpipe_assets.cli.demo import demo
 from marketpipe_assets.cli.ingest import ingest
 from marketpipe_assets.cli.lake_verify import verify
+from marketpipe_assets.cli.metrics import metrics
 from marketpipe_assets.cli.outcome import Commands
 from marketpipe_assets.cli.providers import providers
 from marketpipe_assets.cli.query import query
@@ -30,16 +32,20 @@ def _group(text: str) -> typer.Typer:
 
 app = _group("Market data as a Dagster asset graph: fetch minute bars, judge every one, build longer ones, read them.")
 ohlcv = _group("Earlier names of ingest, aggregate and validate.")
+held = _group("What is held of each symbol-day, and why the rest is not.")
 config = _group("The configuration.")
 lake = _group("The files of the lake.")
 
-for command in (demo, ingest, aggregate, validate, status, query, bars, providers):
+for command in (demo, ingest, aggregate, validate, status, query, bars, providers, metrics):
     app.command()(command)
 for command in (ingest, aggregate, validate):
     app.command(f"{command.__name__}-ohlcv", hidden=True)(command)
     ohlcv.command()(command)
+held.callback(invoke_without_command=True)(coverage)
+held.command()(rebuild)
 config.command()(check)
 lake.command()(verify)
+app.add_typer(held, name="coverage")
 app.add_typer(config, name="config")
 app.add_typer(lake, name="lake")
 app.add_typer(ohlcv, name="ohlcv", hidden=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marketpipe_assets.cli.outcome import UserError, note
+from marketpipe_assets.cli.outcome import UserError, Words, formatter_of, note, speak
 from marketpipe_assets.config import Config, Market, load_config
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def configuration(path: Path | None) -> Config:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         config = load_config(path)
+    speak(formatter_of(config) if config.log.format == "json" else Words(), config.log.level)
     for warning in caught:
         note(str(warning.message))
     return config

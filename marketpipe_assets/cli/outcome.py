@@ -1,5 +1,6 @@
 """How a command ends: 0, or one line on stderr and 2 for what its user must mend, 1 for what failed while it ran."""
 
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from marketpipe_assets.marked_yaml import ConfigError
+from marketpipe_assets.config import Config, ConfigError, secrets_of_environment
+from marketpipe_assets.logs import LOGGER, Formatter
 
 INTERRUPTED = 130  # what shells call it
 
@@ -31,6 +33,7 @@ class Commands(TyperGroup):
         sys.exit(self._exit_code(args, **kwargs))
 
     def _exit_code(self, args: Sequence[str] | None, **kwargs: Any) -> int:
+        speak(Words())
         try:
             code: int = super().main(args, standalone_mode=False, **kwargs) or 0
             return say("stopped", code) if code == INTERRUPTED else code
@@ -47,13 +50,41 @@ class Commands(TyperGroup):
 def say(message: str, exit_code: int) -> int:
     """Print an error, one line for each line of the message, and give the exit code back."""
     for line in message.splitlines():
-        typer.echo(f"error: {line}", err=True)
+        logging.getLogger(LOGGER).error(line)
     return exit_code
 
 
 def note(message: str) -> None:
     """Something the user should know that stops nothing."""
-    typer.echo(f"note: {message}", err=True)
+    logging.getLogger(LOGGER).info(message)
+
+
+class Words(logging.Formatter):
+    """What a command says to people: one line that begins with what it is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{'note' if record.levelno < logging.ERROR else 'error'}: {record.getMessage()}"
+
+
+class _ToStderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(self.format(record), err=True)
+
+
+def speak(formatter: logging.Formatter, level: str = "INFO") -> None:
+    """Say what follows on standard error in this way."""
+    handler = _ToStderr()
+    handler.setFormatter(formatter)
+    logger = logging.getLogger(LOGGER)
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+def formatter_of(config: Config) -> Formatter:
+    """The format that the configuration's `log` asks for."""
+    providers = {name: market.provider for name, market in config.markets.items()}
+    return Formatter(config.log.format, secrets_of_environment(), providers)
 
 
 @contextmanager
@@ -74,6 +105,21 @@ def lake_access() -> Iterator[None]:
         yield
     except LakeError as error:
         raise RunTimeError(one_line(str(error))) from error
+
+
+@contextmanager
+def catalogue() -> Iterator[None]:
+    """Around calls that use the catalogue: a database that cannot be used is a failure with one line."""
+    from sqlalchemy.exc import DBAPIError
+
+    from marketpipe_assets.catalog.store import CatalogError
+
+    try:
+        yield
+    except CatalogError as error:
+        raise RunTimeError(one_line(str(error))) from error
+    except DBAPIError as error:
+        raise RunTimeError(f"the catalogue cannot be used: {one_line(str(error.orig))}") from error
 
 
 def one_line(message: str) -> str:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import dagster as dg
 import polars as pl
 
-from marketpipe_assets.bars.coverage import coverage, covered_share
 from marketpipe_assets.bars.timeframes import Timeframe
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.assets.raw import TABLE as RAW
@@ -180,20 +179,6 @@ def _quarantined_share(evidence: Evidence) -> Verdict:
     )
 
 
-def _coverage(evidence: Evidence) -> Verdict:
-    market, bars = evidence.market, evidence.bars
-    days = coverage(bars, bars, market.sessions, *evidence.selection).days
-    shares = {symbol: covered_share(part) for (symbol,), part in days.group_by("symbol", maintain_order=True)}
-    least = min(shares.values(), default=1.0)
-    holes = days.filter(pl.col("missing") > 0).sort("missing", descending=True)
-    return Verdict(
-        least >= market.min_coverage,
-        f"{covered_share(days):.2%} of {days['expected'].sum():,} regular minutes are there; "
-        f"{holes.height:,} of {days.height:,} symbol-days have holes",
-        {"least_covered_share": least, "holes": _table(holes.select(*KEY, "expected", "valid", "missing"))},
-    )
-
-
 def _volume_conserved(evidence: Evidence, timeframe: Timeframe, minutes: pl.DataFrame) -> Verdict:
     counted = "regular" if evidence.market.session == "regular" or timeframe.label == "1d" else "all"
     longer = evidence.volumes(timeframe.table).select(*KEY, pl.col("all").alias("longer"))
@@ -244,13 +229,6 @@ CHECKS = {
             _quarantined_share,
             dg.AssetCheckSeverity.ERROR,
             "At most {market.max_quarantined_share:.1%} of the raw bars are quarantined.",
-        ),
-        Check(
-            "coverage",
-            VALID,
-            _coverage,
-            dg.AssetCheckSeverity.WARN,
-            "At least {market.min_coverage:.1%} of the regular minutes of every symbol are there.",
         ),
     )
 }

@@ -6,6 +6,7 @@ import dagster as dg
 
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.asset_checks import asset_checks
+from marketpipe_assets.defs.assets.coverage import coverage_ledger
 from marketpipe_assets.defs.assets.raw import raw_bars
 from marketpipe_assets.defs.assets.resampled import resampled_bars
 from marketpipe_assets.defs.assets.validated import validated_bars
@@ -27,6 +28,7 @@ def market_definitions(market: Market) -> dg.Definitions:
             raw_bars(market, partitions),
             validated_bars(market, partitions),
             resampled_bars(market, partitions),
+            coverage_ledger(market, partitions),
         ],
         asset_checks=asset_checks(market, partitions),
         jobs=[ingest_job(market), judge_job(market), integrity],

@@ -2,9 +2,8 @@
 
 import logging
 import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import dagster as dg
 from dagster._config import Field, StringSource
 from dagster._config.config_schema import UserConfigSchema
-from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
@@ -22,10 +20,9 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from marketpipe_assets.event_storage.versions import is_tested
+from marketpipe_assets.event_storage.batches import Batches, Open, tested_or_stock
+from marketpipe_assets.event_storage.rows import rows_of
 
-BATCH_SIZE = "1000"  # events: larger batches are no cheaper, and other writers wait for this one
-INDEXED = frozenset({*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS})
 LAST_OF_A_RUN = frozenset(
     {dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED}
 )
@@ -49,13 +46,7 @@ ORDER BY id
 log = logging.getLogger(__name__)
 
 
-class _Open(threading.local):
-    """The connection of this thread's transaction, while there is one."""
-
-    connection: Connection | None = None
-
-
-class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
+class BatchedSqliteEventLogStorage(Batches, SqliteEventLogStorage):
     """Dagster's `SqliteEventLogStorage`, with the same files and tables, for `event_log_storage` in dagster.yaml.
 
     `base_dir` is by default where Dagster has it, `$DAGSTER_HOME/history/runs`. An event that both the index and the
@@ -65,7 +56,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     """
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        self._open = _Open()
+        self._open = Open()
         self._behind: set[str] = set()
         super().__init__(base_dir, inst_data)  # connects to the index
 
@@ -77,37 +68,12 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     def from_config_value(  # type: ignore[override]  # Dagster's own class where this one was not tested
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> SqliteEventLogStorage:
-        """This storage, or Dagster's own on the same files where this Dagster was not tested.
-
-        Sets `DAGSTER_EVENT_BATCH_SIZE`, which Dagster reads at every event, where it is not set: every process that
-        stores events loads its instance, and so this class, first.
-        """
         base_dir = config_value.get("base_dir") or _default_folder()
-        if not is_tested(dg.__version__):
-            return SqliteEventLogStorage(base_dir, inst_data)
-        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", BATCH_SIZE)
-        return cls(base_dir, inst_data)
-
-    def store_event(self, event: dg.EventLogEntry) -> None:
-        if _is_indexed(event):
-            self._store([event])
-        else:
-            super().store_event(event)
-
-    def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
-        """All of the events or, where this raises, none. Events of several runs are stored one by one."""
-        if len({event.run_id for event in events}) == 1 and all(map(_is_indexed, events)):
-            self._store(events)
-        else:
-            super().store_event_batch(events)
-
-    def index_connection(self) -> AbstractContextManager[Connection]:
-        """Within a transaction of this thread its connection, so that what Dagster writes of a check is part of it."""
-        return nullcontext(self._open.connection) if self._open.connection else super().index_connection()
+        return tested_or_stock(lambda: cls(base_dir, inst_data), lambda: SqliteEventLogStorage(base_dir, inst_data))
 
     def _store(self, events: Sequence[dg.EventLogEntry]) -> None:
         run_id = events[0].run_id
-        rows = [self._event_to_row(event) for event in events]
+        rows = rows_of(self, events)
         with self._transaction(run_id) as connection:
             if run_id in self._behind or any(event.dagster_event_type in LAST_OF_A_RUN for event in events):
                 connection.exec_driver_sql(COPY + MISSING, (run_id,))
@@ -116,12 +82,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             numbered = [{"id": number, **row} for number, row in zip(ids, rows, strict=True)]
             connection.execute(SqlEventLogStorageTable.insert(), numbered)
             connection.exec_driver_sql(COPY + FROM_ID, (first,))
-            self._store_asset_event_tags(connection, events, ids)
-            for place in _last_of_each_asset(rows):
-                self._store_asset_event(connection, events[place], ids[place])
-            for event, number in zip(events, ids, strict=True):
-                if event.dagster_event_type in ASSET_CHECK_EVENTS:
-                    self.store_asset_check_event(event, number)
+            self._store_beside(connection, events, rows, ids)
             self._commit(connection, run_id, (ids[-1], rows[-1]["event"]))
 
     def _commit(self, connection: Connection, run_id: str, last: tuple[int, str]) -> None:
@@ -165,16 +126,6 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             isolation_level="AUTOCOMMIT",
             connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
         )
-
-
-def _is_indexed(event: dg.EventLogEntry) -> bool:
-    return event.is_dagster_event and event.dagster_event_type in INDEXED
-
-
-def _last_of_each_asset(rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Where the last event of each asset and type stands; the earlier ones would be overwritten."""
-    last = {(row["asset_key"], row["dagster_event_type"]): place for place, row in enumerate(rows) if row["asset_key"]}
-    return sorted(last.values())
 
 
 def _default_folder() -> str:

@@ -4,7 +4,6 @@ A vendor is a subclass of `HttpProvider`: its hosts and capabilities, `headers`,
 bodies, and `minute_bars` by `fetch`, `pages` and `in_parallel`.
 """
 
-import base64
 import logging
 import random
 import re
@@ -24,7 +23,7 @@ from tempfile import TemporaryDirectory
 from threading import Event, Lock
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -46,6 +45,7 @@ from marketpipe_assets.providers.base import (
     Transient,
 )
 from marketpipe_assets.providers.quota import SHARED_FILE, Bucket
+from marketpipe_assets.providers.redaction import redactor
 from marketpipe_assets.providers.traffic import Traffic, Wait
 
 T = TypeVar("T")
@@ -74,8 +74,6 @@ STATUSES: Mapping[int, type[ProviderError]] = {
     499: Transient,
 }
 """What a status means where a vendor's body does not say otherwise. 2xx is no failure, 3xx malformed, 5xx transient."""
-
-SECRET_PARAMETER = re.compile(r"(?i)\b(api_?key|access_?key|token|secret|signature|password)=[^&\s\"']+")
 
 
 class Request(NamedTuple):
@@ -538,18 +536,6 @@ def told_wait(headers: Mapping[str, str], reset_margin: float | None) -> float |
     return max(reset - now, 0.0) + reset_margin
 
 
-def redactor(secrets: Sequence[str]) -> Callable[[str], str]:
-    """Text without these values, in any form a header or an address may give them, nor parameters that hold one."""
-    words = {word for secret in secrets for word in (secret, *secret.split())}
-    forms = {form for word in words for form in (word, quote(word, safe=""), _basic(word)) if len(word) > 3}
-    found = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))) or r"(?!)")
-
-    def redacted(text: str) -> str:
-        return SECRET_PARAMETER.sub(r"\1=***", found.sub("***", text))
-
-    return redacted
-
-
 def link_path(link: str) -> str:
     """Path and query of a link to the next page. Its host is not followed: vendors name others than the one asked."""
     parts = urlsplit(link)
@@ -601,7 +587,3 @@ def _instant(text: str) -> float | None:
         return parsedate_to_datetime(text).timestamp()
     except ValueError:
         return None
-
-
-def _basic(secret: str) -> str:
-    return base64.b64encode(f"{secret}:".encode()).decode()

@@ -7,7 +7,7 @@ different delays counts more than the rate in a window; it has no pause that oth
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
@@ -143,6 +143,28 @@ class Bucket:
             self._database.execute("begin immediate")
             with self._database:
                 yield self._database
+
+
+def quota_left(file: Path, vendor: str, rates: Sequence[Rate], now: float) -> dict[Rate, int]:
+    """Requests each rate leaves at this instant of `time.time`, in the fullest of a vendor's buckets; 0 in a pause.
+
+    Needs no secret, and writes nothing: for those who only look.
+    """
+    file = file.expanduser()
+    if not file.exists():
+        return {rate: rate.requests for rate in rates}
+    pattern = f"{vendor} *"
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+        paused = database.execute("select max(until) from pauses where bucket glob ?", (pattern,)).fetchone()[0] or 0.0
+        used = {
+            rate: database.execute(
+                "select coalesce(max(used), 0) from (select sum(weight) used from requests where bucket glob ?1"
+                " and coalesce(answered, ?2) >= ?3 group by bucket)",
+                (pattern, now, now - rate.seconds),
+            ).fetchone()[0]
+            for rate in rates
+        }
+    return {rate: 0 if paused > now else max(rate.requests - used[rate], 0) for rate in rates}
 
 
 def _opened(file: Path) -> sqlite3.Connection:

@@ -256,6 +256,12 @@ def _frozen(volume: Callable[[Bars], Any], **new: Callable[[Bars], Any]) -> Call
     return _changed(volume=volume, **new, **price)
 
 
+def _repeated(bars: Bars, at: int, span: int) -> Faulty:
+    for name in (*FLOATS, "trade_count"):
+        bars[name][at : at + span] = bars[name][at]
+    return bars, span
+
+
 def _null(_: Bars) -> float:
     return np.nan
 
@@ -296,6 +302,9 @@ FAULTS: Mapping[str, Fault] = {
     "stale": Fault(_frozen(volume=lambda run: run["volume"], vwap=lambda run: run["open"][0]), 30, 30),
     "huge_volume": Fault(_changed(volume=lambda _: 5e12), needs_volume=True),
     "vwap_range": Fault(_changed(vwap=lambda run: run["high"] * 1.05), needs_volume=True),
+    "wick": Fault(_changed(high=lambda run: np.maximum(run["open"], run["close"]) * 1.03)),
+    "repeated": Fault(_repeated, 8, 15, needs_volume=True),
+    "running_total": Fault(_changed(volume=lambda run: np.cumsum(run["volume"])), 20, 30, needs_volume=True),
 }
 """Fault → how it is put into one symbol-session. Wider ones stand below."""
 

@@ -40,12 +40,17 @@ def minute_bars(
     return calendar.assign(pl.DataFrame(rows, schema={name: VENDOR_COLUMNS[name] for name in vendor}, orient="row"))
 
 
-def minute_run(begin: str, count: int, day: str = "2024-01-02", price: float = 10, volume: float = 100) -> list[Bar]:
-    """Bars of consecutive minutes, all alike."""
+def minute_run(
+    begin: str, count: int, day: str = "2024-01-02", price: float = 10, volume: float = 100, reach: float = 0
+) -> list[Bar]:
+    """Bars of consecutive minutes that open and close at one price and reach so far to both sides.
+
+    Every other one reaches a cent higher, so that no two in a row are alike.
+    """
     hour, minute = map(int, begin.split(":"))
     first = hour * 60 + minute
     return [
-        (f"{day} {each // 60:02}:{each % 60:02}", price, price, price, price, volume)
+        (f"{day} {each // 60:02}:{each % 60:02}", price, price + reach + each % 2 / 100, price - reach, price, volume)
         for each in range(first, first + count)
     ]
 

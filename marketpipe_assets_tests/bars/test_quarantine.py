@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, time
-from itertools import groupby
-from math import inf, isfinite, nan
+from itertools import groupby, pairwise
+from math import inf, isfinite, isnan, nan
+from statistics import median
 from typing import Any
 
 import polars as pl
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marketpipe_assets.bars.neighbours import SPLIT_RATIOS, SPLIT_TOLERANCE
 from marketpipe_assets.bars.quarantine import PAYLOAD, Split, split_by_rules
 from marketpipe_assets.bars.rules import RuleSet, Severity
 from marketpipe_assets.bars.schema import BAR_COLUMNS, BROKEN_RULES, FLAGS, empty
@@ -242,14 +244,77 @@ BREACHES: Mapping[str, Callable[[Row, Mapping[str, float]], bool]] = {
 """Rule → whether a bar breaks it by itself. What a bar leaves out is NaN here, of which every comparison is false."""
 
 
+RUNS: Mapping[str, Callable[[Row, Row], bool]] = {
+    "stale_feed": lambda one, other: (
+        all(one[name] == other[name] for name in (*PRICES, "volume"))
+        and (other["volume"] > 0 or other["high"] > other["low"])
+    ),
+    "constant_price": lambda one, other: (
+        other["high"] == other["low"] and one["close"] == other["close"] and other["volume"] > 0
+    ),
+    "rising_volume": lambda one, other: other["volume"] > one["volume"],
+}
+"""Rule → whether a bar goes on with the run of the one before it."""
+
+
 def judged(rows: Sequence[Row], rules: RuleSet) -> Iterator[set[str]]:
     """The rules each row breaks, in plain Python."""
     limits = rules.limits
+    before: Row = {"symbol": None}
     for _, group in groupby(rows, key=lambda row: (row["symbol"], row["session_date"])):
         session = [{**row, **{name: nan for name in NUMBERS if row[name] is None}} for row in group]
         for number, bar in enumerate(session):
             alone = {rule for rule, breaks in BREACHES.items() if breaks(bar, limits)}
-            yield alone | set(_breaches_by_order(session[: number + 1], limits)) | set(_copied(session, number))
+            yield {
+                *alone,
+                *_breaches_by_order(session[: number + 1], limits),
+                *_copied(session, number),
+                *_ticks(session, number, limits),
+                *(_overnight(before, bar, limits) if number == 0 else ()),
+            }
+        before = session[-1]
+
+
+def _overnight(before: Row, bar: Row, limits: Mapping[str, float]) -> Iterator[str]:
+    if before["symbol"] == bar["symbol"] and _jump(bar["open"], before["close"]) > limits["overnight_jump"]:
+        ratio = bar["open"] / before["close"] if before["close"] else inf
+        if not any(abs(ratio / each - 1) <= SPLIT_TOLERANCE for each in SPLIT_RATIOS):
+            yield "overnight_jump"
+
+
+def _ticks(session: Sequence[Row], number: int, limits: Mapping[str, float]) -> Iterator[str]:
+    bar = session[number]
+    highest, lowest = _around(session, number)
+    above = bar["high"] / highest if highest > 0 else nan
+    below = lowest / bar["low"] if bar["low"] > 0 else nan
+    apart = max(numbers_in(above, below), default=nan) - 1
+    if apart > limits["impossible_tick"] - 1:
+        yield "impossible_tick"
+    segment = [each for each in session if each["session"] == bar["session"]]
+    place = next(n for n, each in enumerate(segment) if each is bar)
+    near = segment[max(place - 10, 0) : place + 11]
+    ranges = [each["high"] / each["low"] - 1 for each in near if each["low"] > 0 and isfinite(each["high"])]
+    spanned = highest / lowest - 1 if lowest > 0 else nan
+    usual = max(numbers_in(spanned, median(ranges) if ranges else nan), default=nan)
+    if apart > limits["bad_tick_floor"] and apart > limits["bad_tick"] * usual:
+        yield "bad_tick"
+
+
+def _around(session: Sequence[Row], number: int) -> tuple[float, float]:
+    """The highest and the lowest open or close of the bars before and after; at an end the bar's own."""
+    bar, ends = session[number], []
+    for step, own in ((-1, "open"), (1, "close")):
+        beside = 0 <= number + step < len(session)
+        other = session[number + step] if beside else bar
+        told = numbers_in(other["open"], other["close"]) if beside else numbers_in(bar[own])
+        unknown = (inf, -inf) if beside else ()
+        ends.append((told or unknown[:1], told or unknown[1:]))
+    tops, bottoms = ([price for part in parts for price in part] for parts in zip(*ends, strict=True))
+    return max(tops, default=nan), min(bottoms, default=nan)
+
+
+def numbers_in(*values: float) -> list[float]:
+    return [each for each in values if not isnan(each)]
 
 
 def _copied(session: Sequence[Row], number: int) -> Iterator[str]:
@@ -266,6 +331,11 @@ def _breaches_by_order(so_far: Sequence[Row], limits: Mapping[str, float]) -> It
         yield "price_jump"
     if len(so_far) >= limits["zero_volume_run"] and not any(each != 0 for each in volumes[-5:]):
         yield "zero_volume_run"
+    for rule, same in RUNS.items():
+        length = int(limits[rule])
+        run = so_far[-length:]
+        if len(run) == length and all(same(one, other) for one, other in pairwise(run)):
+            yield rule
     if len(so_far) > 20 and bar["volume"] > limits["volume_spike"] * sum(volumes[-21:-1]) / 20:
         yield "volume_spike"
 

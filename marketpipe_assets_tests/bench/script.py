@@ -25,14 +25,55 @@ PAYLOAD = ("open", "high", "low", "close", "volume", "trade_count", "vwap")
 COLUMNS = ("ts", "session_date", *PAYLOAD, "session", "provider", "feed")
 NAMES = pa.large_list(pa.large_string())
 LENGTHS = {"bars_5m": 5, "bars_15m": 15, "bars_1h": 60, "bars_1d": DAY}
-WARNINGS = ("vwap_range", "zero_volume_move", "price_jump", "price_range", "huge_volume")
-COUNTED_ONLY = ("zero_volume_run", "volume_spike")
+WARNINGS = (
+    "vwap_range",
+    "zero_volume_move",
+    "price_jump",
+    "bad_tick",
+    "stale_feed",
+    "constant_price",
+    "rising_volume",
+    "price_range",
+    "huge_volume",
+)
+COUNTED_ONLY = ("zero_volume_run", "volume_spike", "overnight_jump")
+SPLITS = tuple(
+    sorted(
+        {n / 1 for n in (*range(2, 11), 12, 15, 20, 25, 30, 40, 50)}
+        | {1 / n for n in (*range(2, 11), 12, 15, 20, 25, 30, 40, 50)}
+        | {3 / 2, 2 / 3, 4 / 3, 3 / 4, 5 / 4, 4 / 5}
+    )
+)
 
 key, ts, trades = pl.col("key"), pl.col("ts"), pl.col("trade_count")
 open_, high, low, close, volume, vwap = (pl.col(name) for name in (*PAYLOAD[:5], "vwap"))
 same_session = key == key.shift()
 
 no_volume = volume == 0
+
+goes_on = same_session.shift(-1)
+top, bottom = pl.max_horizontal(open_, close), pl.min_horizontal(open_, close)
+highest = pl.max_horizontal(
+    pl.when(same_session).then(top.shift().fill_null(np.inf)).otherwise(open_),
+    pl.when(goes_on).then(top.shift(-1).fill_null(np.inf)).otherwise(close),
+)
+lowest = pl.min_horizontal(
+    pl.when(same_session).then(bottom.shift().fill_null(-np.inf)).otherwise(open_),
+    pl.when(goes_on).then(bottom.shift(-1).fill_null(-np.inf)).otherwise(close),
+)
+apart = pl.max_horizontal(
+    (high / pl.when(pl.col("highest") > 0).then("highest")).fill_nan(None),
+    (pl.col("lowest") / pl.when(low > 0).then(low)).fill_nan(None),
+)
+spanned = (pl.col("highest") / pl.when(pl.col("lowest") > 0).then("lowest") - 1).fill_nan(None)
+same_bar = same_session & pl.all_horizontal(each == each.shift() for each in (open_, high, low, close, volume))
+flat = same_session & (high == low) & (close == close.shift()) & (volume > 0)
+risen = same_session & (volume > volume.shift())
+
+
+def run(holds: pl.Expr, bars: int) -> pl.Expr:
+    return holds.fill_null(False).cast(pl.Int32).rolling_sum(bars - 1) == bars - 1
+
 
 BROKEN: Mapping[str, pl.Expr] = {
     "not_finite": ~pl.all_horizontal(
@@ -47,13 +88,19 @@ BROKEN: Mapping[str, pl.Expr] = {
     "ohlc_logic": (high < open_) | (high < close) | (high < low) | (low > open_) | (low > close),
     "negative_volume": volume < 0,
     "negative_trade_count": trades < 0,
+    "impossible_tick": pl.col("apart") - 1 > 2,
     "vwap_range": (vwap < low * (1 - 1e-6)) | (vwap > high * (1 + 1e-6)),
     "zero_volume_move": (volume == 0) & (open_ != close),
     "price_jump": same_session & ((open_ / close.shift() - 1).abs() > 0.5),
+    "bad_tick": pl.col("wick"),
+    "stale_feed": run(same_bar & ((volume > 0) | (high > low)), 5),
+    "constant_price": run(flat, 20),
+    "rising_volume": run(risen, 12),
     "price_range": (high > 1_000_000) | (low < 0.01),
     "huge_volume": volume > 1e9,
     "zero_volume_run": pl.all_horizontal(no_volume.shift(bars) for bars in range(5)) & (key == key.shift(4)),
     "volume_spike": (key == key.shift(20)) & (volume > 10 * volume.rolling_mean(20).shift()),
+    "overnight_jump": pl.col("overnight") > 0.5,
 }
 
 
@@ -140,13 +187,20 @@ class Verdict(NamedTuple):
     broken: pa.Array
 
 
-def _judged(bars: pl.DataFrame, keys: Keys, codes: pl.Series) -> Verdict:
-    facts = bars.with_columns(pl.Series("key", keys.key), codes)
-    facts = facts.with_columns(_copies(facts))
+def _counted(bars: pl.DataFrame, keys: Keys, codes: pl.Series) -> tuple[pl.DataFrame, dict[str, int]]:
+    """What the rules need to know, and how many bars break each."""
+    known = bars.with_columns(pl.Series("key", keys.key), codes)
+    facts = known.with_columns(_copies(known), *_wicks(known), _overnight(known))
     counts = _counts(facts)
-    if counts["not_finite"]:
-        facts = facts.with_columns(pl.col(pl.Float64).fill_nan(None))
-        counts = _counts(facts)
+    if not counts["not_finite"]:
+        return facts, counts
+    known = known.with_columns(pl.col(pl.Float64).fill_nan(None))
+    facts = known.with_columns(facts["copy"], *_wicks(known), _overnight(known))
+    return facts, _counts(facts)
+
+
+def _judged(bars: pl.DataFrame, keys: Keys, codes: pl.Series) -> Verdict:
+    facts, counts = _counted(bars, keys, codes)
     kept = [rule for rule, count in counts.items() if count and rule not in COUNTED_ONLY]
     if not kept:
         return Verdict(None, pa.nulls(facts.height, NAMES), np.empty(0, np.int64), pa.nulls(0, NAMES))
@@ -176,6 +230,37 @@ def _copies(facts: pl.DataFrame) -> pl.Series:
     conflicting = (pl.struct(PAYLOAD).n_unique() > 1).over("key", "ts")
     later = pl.col("index") > pl.col("index").min().over("key", "ts")
     return copies.scatter(twins.filter(conflicting | later)["index"], True)
+
+
+def _wicks(facts: pl.DataFrame) -> list[pl.Series]:
+    """How many times the price around a bar's own reaches, and whether that is a bad tick."""
+    found = facts.select(high, low, highest.alias("highest"), lowest.alias("lowest")).select(
+        apart.alias("apart"), spanned.alias("spanned")
+    )
+    above_floor = found["apart"] - 1 > 0.003
+    if not above_floor.any():
+        return [found["apart"], above_floor.alias("wick")]
+    part = ("key", "session")
+    suspects = facts.with_row_index().join(
+        facts.filter(above_floor).select(part).unique(), on=part, how="semi", nulls_equal=True, maintain_order="left"
+    )
+    ranges = pl.when((low > 0) & high.is_finite()).then(high / low - 1)
+    middle = suspects.select(ranges.rolling_median(21, center=True, min_samples=1).over(part).alias("middle"))
+    usual = found[suspects["index"]].hstack(middle).select(6 * pl.max_horizontal("spanned", "middle"))
+    broken = (found["apart"].gather(suspects["index"]) - 1 > usual.to_series()) & above_floor.gather(suspects["index"])
+    return [found["apart"], (above_floor & False).scatter(suspects["index"], broken).alias("wick")]
+
+
+def _overnight(facts: pl.DataFrame) -> pl.Series:
+    """How far a session opens from the close before it, but for a split; null for every bar after the first."""
+    begins = (key != key.shift()) & (pl.col("symbol") == pl.col("symbol").shift())
+    moved = pl.col("moved")
+    firsts = facts.select(pl.row_index(), moved=(open_ / close.shift()).fill_nan(None)).filter(
+        facts.select(begins).to_series()
+    )
+    far = firsts.filter(~pl.any_horizontal((moved / each - 1).abs() <= 0.05 for each in SPLITS))
+    moves = pl.Series("overnight", pl.repeat(None, facts.height, dtype=pl.Float64, eager=True))
+    return moves.scatter(far["index"], (far["moved"] - 1).abs())
 
 
 def _names(broken: pl.DataFrame, rules: list[str], rows: Integers) -> pa.Array:

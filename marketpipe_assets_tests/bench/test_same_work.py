@@ -26,6 +26,8 @@ ONE_OF_EACH = Case(
             "not_finite",
             "misaligned_ts",
             "price_jump",
+            "bad_tick",
+            "stale",
             "zero_volume_run",
             "zero_volume_move",
             "huge_volume",

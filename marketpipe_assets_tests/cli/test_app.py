@@ -27,6 +27,7 @@ OPTIONS = {
         "--session",
     ],
     "providers": ["--config"],
+    "metrics": ["--port", "--host", "--every", "--list", "--metric", "--since", "--avg", "--plot", "--config"],
     "config check": ["[path]"],
     "lake verify": ["--market", "--sweep", "--config"],
     "ingest-ohlcv": ["--symbols"],

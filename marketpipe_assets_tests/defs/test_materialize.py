@@ -107,7 +107,7 @@ def test_symbol_the_vendor_has_no_bars_of_leaves_an_empty_partition(tmp_path: Pa
 
     assert result.success
     assert held(location, "raw_bars_1m").is_empty()
-    assert not checks_of(result)["bars_1m coverage"].passed
+    assert not checks_of(result)["coverage coverage"].passed
 
 
 def test_bad_bars_are_quarantined_with_their_rules_and_block_nothing(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_missing_minutes_warn_and_do_not_block(tmp_path: Path) -> None:
 
     result = location.run("2024-01-02|ACME")
 
-    coverage = checks_of(result)["bars_1m coverage"]
+    coverage = checks_of(result)["coverage coverage"]
     assert result.success
     assert not coverage.passed
     assert coverage.severity is dg.AssetCheckSeverity.WARN

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -14,11 +15,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from marketpipe_assets_tests.event_storage.graph import run_range
-from marketpipe_assets_tests.event_storage.logs import BATCHED, RUN_ID, Home, batch, disagreements, keys_of, started_run
+from marketpipe_assets_tests.event_storage.logs import (
+    BATCHED,
+    BATCHED_POSTGRES,
+    RUN_ID,
+    Home,
+    batch,
+    disagreements,
+    keys_of,
+    started_run,
+)
+from marketpipe_assets_tests.postgres import Server
 
 PATIENCE = 120  # seconds: the machine may be busy
 SIZE = 20  # events of a batch: some hundred kilobytes in both files, so that a batch is many writes
-WRITE = re.compile(r"pwrite64\(\d+<([^>]+)>")
+WRITE = re.compile(r"(?:pwrite64|sendto)\(\d+<([^>]+)>")
 
 CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
@@ -51,15 +62,30 @@ def store_run(folder: Path, _kinds: Sequence[str], count: int, told: Connection)
         run_range(instance, days=count)
 
 
+def sqlite_home(folder: Path) -> Home:
+    return Home.at(folder, BATCHED)
+
+
+def postgres_home(server: Server, folder: Path, settings: str = BATCHED_POSTGRES) -> Home:
+    """With a database of its own, named after the folder."""
+    return Home.at(folder, settings, server.create("-".join(folder.parts[-2:])))
+
+
 class Work(NamedTuple):
-    """What a process is killed at."""
+    """What a process is killed at: `call` is the system call by which it writes."""
 
     target: Callable[[Path, Sequence[str], int, Connection], None]
     kinds: Sequence[str] = ()
     rounds: int = 1
+    make: Callable[[Path], Home] = sqlite_home
+    call: str = "pwrite64"
+
+    def on(self, server: Server) -> "Work":
+        """The same on Postgres, where what a process writes it sends."""
+        return self._replace(make=partial(postgres_home, server), call="sendto")
 
     def home(self, folder: Path) -> Home:
-        home = Home.at(folder, BATCHED)
+        home = self.make(folder)
         with home.instance() as instance:
             if self.target is store_batches:
                 run = started_run(instance)
@@ -82,7 +108,7 @@ class Work(NamedTuple):
         home = self.home(folder)
         process, told = self.begun(home)
         traced = folder / "writes.txt"
-        with _traced(process, "-y", "-o", str(traced)):
+        with _traced(process, self.call, "-y", "-o", str(traced)):
             told.send("go")
             process.join(PATIENCE)
         return [Path(name).name for name in WRITE.findall(traced.read_text())]
@@ -91,7 +117,9 @@ class Work(NamedTuple):
         """Kill a process before its n-th write (from 1) and look at what it left, after run monitoring has seen it."""
         home = self.home(folder)
         process, told = self.begun(home)
-        with _traced(process, "-e", f"inject=pwrite64:signal=KILL:when={write}", "-o", str(folder / "trace.txt")):
+        with _traced(
+            process, self.call, "-e", f"inject={self.call}:signal=KILL:when={write}", "-o", str(folder / "trace.txt")
+        ):
             told.send("go")
             process.join(PATIENCE)
         return self._left(home, process, told, f"write {write}, to {name}")
@@ -144,9 +172,9 @@ def _told(told: Connection) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def _traced(process: BaseProcess, *options: str) -> Iterator[None]:
+def _traced(process: BaseProcess, call: str, *options: str) -> Iterator[None]:
     """Attached to a process by strace until it ends. Raises `RuntimeError` where that is not allowed here."""
-    command = ["strace", "-f", "-p", str(process.pid), "-e", "trace=pwrite64", *options]
+    command = ["strace", "-f", "-p", str(process.pid), "-e", f"trace={call}", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
         assert tracer.stderr is not None
         said = tracer.stderr.readline()

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from dagster._core.events import (
     AssetMaterializationPlannedData,
     StepMaterializationData,
 )
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
 STOCK = "telemetry: {enabled: false}\n"
 BATCHED = (
@@ -31,6 +34,28 @@ event_log_storage:
 """
 )
 
+STOCK_POSTGRES = (
+    STOCK
+    + """
+run_storage:
+  module: dagster_postgres.run_storage
+  class: PostgresRunStorage
+  config: {postgres_url: "URL"}
+event_log_storage:
+  module: dagster_postgres.event_log
+  class: PostgresEventLogStorage
+  config: {postgres_url: "URL"}
+schedule_storage:
+  module: dagster_postgres.schedule_storage
+  class: PostgresScheduleStorage
+  config: {postgres_url: "URL"}
+"""
+)
+BATCHED_POSTGRES = STOCK_POSTGRES.replace(
+    "dagster_postgres.event_log\n  class: Postgres",
+    "marketpipe_assets.event_storage.postgres\n  class: BatchedPostgres",
+)
+
 INDEXED = {each.value for each in {*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}}
 RUN_ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 ASSET = dg.AssetKey(["shares", "bars_1d"])
@@ -41,24 +66,36 @@ VARYING = re.compile(
     r'|(?<=pid: )\d+|(?<="text": ")\d+(?=")|(?<="log_key": ")\w+'  # processes
 )
 
+POSTGRES = {
+    "event_logs ORDER BY id": "*",
+    "asset_event_tags ORDER BY id": "*",
+    "asset_check_executions ORDER BY id": "*",
+    # an upsert takes an id whether it needs one or not
+    "asset_keys ORDER BY asset_key": "asset_key, last_materialization, last_run_id, last_materialization_timestamp",
+    "dynamic_partitions ORDER BY id": "*",
+}
+"""The tables of the event log, and what is compared of them."""
+
 Row = tuple[Any, ...]
 
 
 class Home(NamedTuple):
-    """A folder with a Dagster instance."""
+    """A folder with a Dagster instance, and the URL of its database where that is not in the folder."""
 
     folder: Path
+    url: str = ""
 
     @classmethod
-    def at(cls, folder: Path, settings: str) -> "Home":
+    def at(cls, folder: Path, settings: str, url: str = "") -> "Home":
         folder.mkdir(parents=True, exist_ok=True)
-        home = cls(folder)
+        home = cls(folder, url)
         home.use(settings)
         return home
 
     def use(self, settings: str) -> None:
         """Write dagster.yaml again, as a user does who changes the storage."""
-        (self.folder / "dagster.yaml").write_text(settings.replace("HOME", str(self.folder)))
+        text = settings.replace("HOME", str(self.folder)).replace("URL", self.url)
+        (self.folder / "dagster.yaml").write_text(text)
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
@@ -69,6 +106,10 @@ class Home(NamedTuple):
         return self.folder / "history" / "runs" / f"{shard}.db"
 
     def rows(self, shard: str, query: str) -> list[Row]:
+        """What a query finds in the index or in the file of a run; Postgres has both in one table."""
+        if self.url:
+            with create_engine(self.url, poolclass=NullPool).connect() as connection:
+                return [tuple(row) for row in connection.exec_driver_sql(query)]
         if not self.database(shard).exists():
             return []
         with closing(sqlite3.connect(self.database(shard))) as connection:
@@ -76,13 +117,17 @@ class Home(NamedTuple):
 
     def tables(self, shard: str) -> Mapping[str, list[Row]]:
         """Every row of every table in the order of ids, without what differs between two runs of one storage too."""
+        if self.url:
+            return {name: self._table("index", f"SELECT {chosen} FROM {name}") for name, chosen in POSTGRES.items()}
         names = self.rows(shard, "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
-        return {
-            name: [tuple(self._masked(value) for value in row) for row in self.rows(shard, f"SELECT * FROM {name}")]
-            for (name,) in names
-        }
+        return {name: self._table(shard, f"SELECT * FROM {name}") for (name,) in names}
+
+    def _table(self, shard: str, query: str) -> list[Row]:
+        return [tuple(self._masked(value) for value in row) for row in self.rows(shard, query)]
 
     def _masked(self, value: object) -> object:
+        if isinstance(value, datetime):
+            return "<varies>"
         return VARYING.sub("<varies>", value.replace(str(self.folder), "<home>")) if isinstance(value, str) else value
 
 
@@ -136,13 +181,14 @@ def batch(kind: str, number: int, size: int, run_id: str = RUN_ID) -> Sequence[d
 def disagreements(home: Home, run_id: str = RUN_ID) -> list[str]:
     """What is wrong between and within the index and the file of a run; none is good."""
     columns = "SELECT dagster_event_type, asset_key, partition, event FROM event_logs"
-    index = Counter(home.rows("index", f"{columns} WHERE run_id = '{run_id}'"))
-    held = Counter(row for row in home.rows(run_id, columns) if row[0] in INDEXED)
+    of_run = f"{columns} WHERE run_id = '{run_id}'"
+    index = Counter(row for row in home.rows("index", of_run) if row[0] in INDEXED)
+    held = Counter(row for row in home.rows(run_id, of_run) if row[0] in INDEXED)
     return [
         *(
             f"{shard} is damaged"
             for shard in ("index", run_id)
-            if home.rows(shard, "PRAGMA integrity_check") not in ([], [("ok",)])
+            if not home.url and home.rows(shard, "PRAGMA integrity_check") not in ([], [("ok",)])
         ),
         *(f"only in the index: {row[:3]}" for row in index - held),
         *(f"only in the run's file: {row[:3]}" for row in held - index),
@@ -158,7 +204,7 @@ def _wrong_tags(home: Home) -> list[Row]:
     expected = {
         number: sum(
             1
-            for tag in json.loads(event)["dagster_event"]["event_specific_data"]["materialization"]["tags"]
+            for tag in json.loads(event)["dagster_event"]["event_specific_data"]["materialization"]["tags"] or ()
             if tag.startswith(TAGS)
         )
         for number, event in home.rows(

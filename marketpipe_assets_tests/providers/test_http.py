@@ -36,9 +36,9 @@ from marketpipe_assets.providers.http import (
     by_status,
     closed_before,
     link_path,
-    redactor,
     told_wait,
 )
+from marketpipe_assets.providers.redaction import redactor
 from marketpipe_assets_tests.providers.contract import SECRET
 from marketpipe_assets_tests.providers.vendor_server import (
     RESET,

@@ -43,6 +43,11 @@ FIRST_BARS = [
 DETECTED_BY = {
     "duplicate": "duplicate_ts",
     "conflicting_duplicate": "duplicate_ts",
+    "bad_tick": "impossible_tick",
+    "wick": "bad_tick",
+    "stale": "constant_price",
+    "repeated": "stale_feed",
+    "running_total": "rising_volume",
     **{
         name: name
         for name in (

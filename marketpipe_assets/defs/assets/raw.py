@@ -7,7 +7,9 @@ import dagster as dg
 import polars as pl
 
 from marketpipe_assets.bars.sessions import Sessions
+from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
+from marketpipe_assets.defs.ledger import begin, recover, timed
 from marketpipe_assets.defs.metadata import FETCHED_AT, column_schema, markdown
 from marketpipe_assets.defs.partitions import WHOLE_RANGE, Selection, check_size, selection_of
 from marketpipe_assets.defs.traffic import traffic_recorded
@@ -63,9 +65,15 @@ def raw_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.Ass
         sessions = market.sessions
         check_size(market, selection, "ingest")
         check_published(market, sessions, selection)
+        catalog: Catalog = context.resources.catalog
         providers = {name: getattr(context.resources, name) for name in market.providers}
+        recover(catalog, context.resources.lake, {market.name: market}, context.instance)
+        begin(catalog, market, context.run.run_id, selection)
         asked_at = datetime.now(UTC)
-        with traffic_recorded(context.resources.catalog, context.run.run_id, market.name, providers):
+        with (
+            timed(catalog, market, context.run.run_id, "ingest", market.provider),
+            traffic_recorded(catalog, context.run.run_id, market.name, providers),
+        ):
             answered = fetch(providers, sessions, selection)
         owned = sessions.owned_dates(selection.dates)
         guarded = guard_shrink(context.resources.lake, market.name, TABLE, answered.bars, selection.symbols, owned)

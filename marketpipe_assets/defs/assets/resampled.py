@@ -7,8 +7,10 @@ import polars as pl
 
 from marketpipe_assets.bars.resample import Anchor, resample
 from marketpipe_assets.bars.timeframes import TIMEFRAMES, Timeframe
+from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.assets import validated
+from marketpipe_assets.defs.ledger import count, timed
 from marketpipe_assets.defs.metadata import column_schema
 from marketpipe_assets.defs.partitions import WHOLE_RANGE
 
@@ -27,6 +29,7 @@ def resampled_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> 
         backfill_policy=WHOLE_RANGE,
         group_name=market.name,
         can_subset=True,
+        required_resource_keys={"catalog"},
         ins={"bars_1m": dg.AssetIn([market.name, validated.VALID])},
         outs={
             timeframe.table: dg.AssetOut(
@@ -43,7 +46,12 @@ def resampled_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> 
     def resampled(context: dg.AssetExecutionContext, bars_1m: pl.DataFrame) -> Iterator[dg.Output[pl.DataFrame]]:
         asked = context.op_execution_context.selected_output_names
         wanted = [each for each in timeframes_of(market) if each.table in asked]
-        longer = resample(bars_1m, wanted, market.sessions, market.session, Anchor(market.anchor))
+        catalog: Catalog = context.resources.catalog
+        with timed(catalog, market, context.run.run_id, "aggregate"):
+            longer = resample(bars_1m, wanted, market.sessions, market.session, Anchor(market.anchor))
+        count(
+            catalog, market, context.run.run_id, "aggregate", {each.label: longer[each.label].height for each in wanted}
+        )
         for timeframe in wanted:
             yield dg.Output(longer[timeframe.label], timeframe.table)
 

@@ -6,10 +6,12 @@ import dagster as dg
 import polars as pl
 
 from marketpipe_assets.bars.quarantine import split_by_rules
+from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.assets import raw
+from marketpipe_assets.defs.ledger import begin, count, timed
 from marketpipe_assets.defs.metadata import broken_metadata, column_schema
-from marketpipe_assets.defs.partitions import WHOLE_RANGE
+from marketpipe_assets.defs.partitions import WHOLE_RANGE, selection_of
 
 VALID = "bars_1m"
 QUARANTINED = "quarantined_bars_1m"
@@ -36,6 +38,7 @@ def validated_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> 
         backfill_policy=WHOLE_RANGE,
         group_name=market.name,
         ins={"raw_bars": dg.AssetIn([market.name, raw.TABLE])},
+        required_resource_keys={"catalog"},
         outs={
             table: dg.AssetOut(
                 key=[market.name, table],
@@ -47,8 +50,12 @@ def validated_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> 
             for table, description in DESCRIPTIONS.items()
         },
     )
-    def validated(raw_bars: pl.DataFrame) -> Iterator[dg.Output[pl.DataFrame]]:
-        split = split_by_rules(raw_bars, rule_set, market.sessions)
+    def validated(context: dg.AssetExecutionContext, raw_bars: pl.DataFrame) -> Iterator[dg.Output[pl.DataFrame]]:
+        catalog: Catalog = context.resources.catalog
+        begin(catalog, market, context.run.run_id, selection_of(context.partition_keys))
+        with timed(catalog, market, context.run.run_id, "validate"):
+            split = split_by_rules(raw_bars, rule_set, market.sessions)
+        count(catalog, market, context.run.run_id, "validate", split.broken)
         broken = broken_metadata(split.broken, rule_set.rules)
         yield dg.Output(split.valid, VALID, metadata=broken)
         yield dg.Output(split.quarantined, QUARANTINED, metadata=broken)

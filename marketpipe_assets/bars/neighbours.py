@@ -1,0 +1,86 @@
+"""How a bar stands to those around it: what the rules for spikes and for moves between sessions rest on."""
+
+from fractions import Fraction
+from math import inf
+
+import polars as pl
+
+WINDOW = 21  # bars whose middle range is what is usual around a bar
+SEGMENT = ("symbol", "session_date", "session")
+
+SPLIT_RATIOS = tuple(
+    sorted(
+        {
+            float(each)
+            for whole in (*range(2, 11), 12, 15, 20, 25, 30, 40, 50)
+            for each in (Fraction(whole), Fraction(1, whole))
+        }
+        | {float(Fraction(*each)) for each in ((3, 2), (2, 3), (4, 3), (3, 4), (5, 4), (4, 5))}
+    )
+)
+"""What a price is multiplied by in splits and reverse splits that happen. 100 is left out: that is a unit mistaken."""
+
+SPLIT_TOLERANCE = 0.05  # a share moves overnight as well
+
+same_session = (pl.col("symbol") == pl.col("symbol").shift()) & (
+    pl.col("session_date") == pl.col("session_date").shift()
+)
+"""The row above is the bar that arrived before this one, of the same symbol and session."""
+
+open_, high, low, close = (pl.col(name) for name in ("open", "high", "low", "close"))
+goes_on = same_session.shift(-1)
+top, bottom = pl.max_horizontal(open_, close), pl.min_horizontal(open_, close)
+highest_around = pl.max_horizontal(
+    pl.when(same_session).then(top.shift().fill_null(inf)).otherwise(open_),
+    pl.when(goes_on).then(top.shift(-1).fill_null(inf)).otherwise(close),
+)
+lowest_around = pl.min_horizontal(
+    pl.when(same_session).then(bottom.shift().fill_null(-inf)).otherwise(open_),
+    pl.when(goes_on).then(bottom.shift(-1).fill_null(-inf)).otherwise(close),
+)
+highest, lowest = pl.col("highest"), pl.col("lowest")
+above, below = high / pl.when(highest > 0).then(highest), lowest / pl.when(low > 0).then(low)
+apart = pl.max_horizontal(above.fill_nan(None), below.fill_nan(None)) - 1
+
+
+def spikes(bars: pl.DataFrame, floor: float) -> pl.DataFrame:
+    """`apart`, and where it is above the floor also `usual`; both are shares of the price, null at zero and below.
+
+    `apart` is how far high or low reach beyond the open and close of both the bar before and the bar after: a level
+    that moves and stays is within reach of the bar after it, and one that comes back of the bar before. The first bar
+    of a session has its own open for the bar before, the last its own close for the bar after. `usual` is the middle
+    range of the bars around, of the same session and the same part of it (a wick of the quiet hours is measured by the
+    quiet hours), or what open and close of the bars before and after span, if that is more.
+    """
+    found = bars.select(high, low, highest_around.alias("highest"), lowest_around.alias("lowest")).select(
+        apart.alias("apart"), (highest / pl.when(lowest > 0).then(lowest) - 1).fill_nan(None).alias("usual")
+    )
+    suspect = found["apart"] > floor
+    if not suspect.any():
+        return found
+    segments = bars.filter(suspect).select(SEGMENT).unique()
+    around = (
+        bars.select(*SEGMENT, pl.when((low > 0) & high.is_finite()).then(high / low - 1).alias("range"))
+        .with_row_index()
+        .join(segments, on=SEGMENT, how="semi", nulls_equal=True, maintain_order="left")
+        .select("index", pl.col("range").rolling_median(WINDOW, center=True, min_samples=1).over(SEGMENT))
+    )
+    spanned = found["usual"].gather(around["index"])
+    usual = pl.select(pl.max_horizontal(spanned, around["range"])).to_series()
+    return found.with_columns(found["usual"].scatter(around["index"], usual))
+
+
+def overnight_moves(bars: pl.DataFrame) -> pl.Series:
+    """`overnight`: at the first bar of a session its open against the close before, as a share of it, else null.
+
+    The close before is that of the symbol's session above in these bars, whichever that is; null too where there is
+    none, and where the move is a split (`SPLIT_RATIOS`).
+    """
+    moves = pl.Series("overnight", pl.repeat(None, bars.height, dtype=pl.Float64, eager=True))
+    begins = (pl.col("symbol") == pl.col("symbol").shift()) & ~same_session
+    ratio = pl.col("ratio")
+    moved = (open_ / close.shift()).fill_nan(None).alias("ratio")
+    firsts = bars.select(pl.row_index(), moved).filter(bars.select(begins).to_series())
+    split = pl.any_horizontal((ratio / each - 1).abs() <= SPLIT_TOLERANCE for each in SPLIT_RATIOS)
+    unexplained = firsts.filter(~split).select("index", (ratio - 1).abs())
+    return moves.scatter(unexplained["index"], unexplained["ratio"])
