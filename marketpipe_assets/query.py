@@ -134,8 +134,9 @@ LOCKS = (
 
 
 def tables_of(market: Market) -> Sequence[str]:
-    """The tables a market has, raw first."""
-    return ("raw_bars_1m", "bars_1m", "quarantined_bars_1m", *(TIMEFRAMES[each].table for each in market.timeframes))
+    """The tables a market has, raw first, what was replaced last."""
+    longer = (TIMEFRAMES[each].table for each in market.timeframes)
+    return ("raw_bars_1m", "bars_1m", "quarantined_bars_1m", *longer, "superseded_bars_1m")
 
 
 def select(

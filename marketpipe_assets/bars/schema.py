@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import polars as pl
 
 TIMESTAMP = pl.Datetime("us", "UTC")
+RAW, SUPERSEDED = "raw_bars_1m", "superseded_bars_1m"
 PRICES = ("open", "high", "low", "close")
 
 BAR_COLUMNS: Mapping[str, pl.DataType] = {
@@ -40,6 +41,8 @@ MEANING: Mapping[str, str] = {
     "feed": "the provider's variant",
     "flags": "rules of severity WARN the bar broke; null: none",
     "broken_rules": "every rule the bar broke",
+    "fetched_at": "since when this version of the bar's day stood; null where that is not known",
+    "superseded_at": "when the provider's next version of the bar's day was fetched",
 }
 """Column → what it holds."""
 
@@ -52,12 +55,14 @@ OPTIONAL = ("trade_count", "vwap")
 """Columns a provider may leave out; they are then null."""
 
 FLAGS: Mapping[str, pl.DataType] = {"flags": pl.List(pl.String())}
+VERSION: Mapping[str, pl.DataType] = {"fetched_at": TIMESTAMP, "superseded_at": TIMESTAMP}
 BROKEN_RULES: Mapping[str, pl.DataType] = {"broken_rules": pl.List(pl.String())}
 
 MINUTE_TABLES: Mapping[str, Mapping[str, pl.DataType]] = {
-    "raw_bars_1m": BAR_COLUMNS,
+    RAW: BAR_COLUMNS,
     "bars_1m": {**BAR_COLUMNS, **FLAGS},
     "quarantined_bars_1m": {**BAR_COLUMNS, **BROKEN_RULES},
+    SUPERSEDED: {**BAR_COLUMNS, **VERSION},
 }
 """Tables of minute bars → their columns. Every other table is a longer bar and has `BAR_COLUMNS`."""
 

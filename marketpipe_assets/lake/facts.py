@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 import polars as pl
 
-from marketpipe_assets.bars.schema import TIMESTAMP
+from marketpipe_assets.bars.schema import RAW, TIMESTAMP
 from marketpipe_assets.lake.parquet import FETCHES, read_footer
 from marketpipe_assets.lake.scan import planned_files
 
-RAW = "raw_bars_1m"
 COLUMNS: Mapping[str, pl.DataType] = {
     "symbol": pl.String(),
     "session_date": pl.Date(),

@@ -13,11 +13,12 @@ import pyarrow as pa
 
 from marketpipe_assets.bars.clock import days_of
 from marketpipe_assets.bars.content import changed_days
-from marketpipe_assets.bars.schema import columns_of, conform, empty
-from marketpipe_assets.lake.facts import RAW, Fetch, Since, facts_in, facts_metadata
+from marketpipe_assets.bars.schema import RAW, columns_of, conform, empty
+from marketpipe_assets.lake.facts import Fetch, Since, facts_in, facts_metadata
 from marketpipe_assets.lake.layout import BarFile, locks_of, period_of
 from marketpipe_assets.lake.parquet import frame_of, locked, metadata, read_file, replace_file, sweep
 from marketpipe_assets.lake.scan import planned_files
+from marketpipe_assets.lake.superseded import Restatement, supersede
 
 
 class Written(NamedTuple):
@@ -26,6 +27,7 @@ class Written(NamedTuple):
     files: int
     unchanged: int
     bytes: int
+    restated: tuple[Restatement, ...] = ()
 
 
 class _Part(NamedTuple):
@@ -33,6 +35,13 @@ class _Part(NamedTuple):
 
     bars: pa.Table
     days: frozenset[date]
+
+
+class _Merged(NamedTuple):
+    """What became of a file: `bytes` is None where it holds these bars already."""
+
+    bytes: int | None = None
+    restated: Sequence[Restatement] = ()
 
 
 def write_bars(
@@ -51,7 +60,8 @@ def write_bars(
     different days of one month lose nothing.
 
     `fetch` is where raw bars come from: their file then says of each date since when its content stands, and is there
-    even where the provider had none. Raw bars that are changed without one are of unknown origin.
+    even where the provider had none; a day's earlier bars that differ go to `superseded_bars_1m`. Raw bars that are
+    changed without one are of unknown origin, and what they replace is gone.
     """
     parts = _parts(table, conform(bars, columns_of(table)), market)
     asked = set(planned_files(market, table, symbols, dates))
@@ -63,13 +73,14 @@ def write_bars(
     locks = locks_of(lake)
     nothing = _Part(empty(columns_of(table)).drop("symbol").to_arrow(), frozenset())
 
-    def merged(file: BarFile) -> int | None:
+    def merge(file: BarFile) -> _Merged:
         return _merge(file, lake, locks, parts.get(file, nothing), dates, fetch)
 
     with ThreadPoolExecutor(THREADS) as threads:
-        sizes = list(threads.map(merged, sorted(asked)))
-    written = [size for size in sizes if size is not None]
-    return Written(len(written), len(sizes) - len(written), sum(written))
+        merged = list(threads.map(merge, sorted(asked)))
+    sizes = [each.bytes for each in merged if each.bytes is not None]
+    restated = tuple(change for each in merged for change in each.restated)
+    return Written(len(sizes), len(merged) - len(sizes), sum(sizes), restated)
 
 
 def _parts(table: str, bars: pl.DataFrame, market: str) -> Mapping[BarFile, _Part]:
@@ -117,32 +128,37 @@ def _starts(*keys: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
 
 def _merge(
     file: BarFile, lake: Path, locks: Path, part: _Part, dates: Sequence[date], fetch: Fetch | None
-) -> int | None:
-    """Bytes written, None where the file holds these bars already."""
+) -> _Merged:
     path = file.below(lake)
     asked = _asked(file, fetch)
     if not part.days and not asked and not path.exists():
-        return None
+        return _Merged()
     with locked(path, locks):
         stored = read_file(path)
         if stored is None:
             facts = _stands({}, part.days | asked, fetch)
-            return _replace(path, file, part.bars, facts) if part.days or facts else None
+            return _Merged(_replace(path, file, part.bars, facts) if part.days or facts else None)
         before, known = frame_of(stored), facts_in(stored.schema.metadata)
         kept = before.filter(~pl.col("session_date").is_in(list(dates)))
         after = pl.concat([kept, frame_of(part.bars)]).sort(_key(file.table), maintain_order=True)
-        equal = after.equals(before)
-        facts = known
-        if file.table == RAW:
-            unknown = asked - known.keys()
-            fresh = unknown - {*before["session_date"].unique()} if unknown else unknown
-            facts = _stands(known, fresh if equal else fresh | changed_days(before, after), fetch)
-        if equal and facts == known:
-            return None
+        changed = _changed(file, before, after, asked - known.keys())
+        facts = _stands(known, changed, fetch)
+        if after.equals(before) and facts == known:
+            return _Merged()
+        days = changed & _held(before, known) if fetch is not None and changed else frozenset()
+        restated = supersede(lake, file, days, before, after, known, facts)
         if after.is_empty() and not facts:
             path.unlink()
-            return 0
-        return _replace(path, file, after.to_arrow(), facts)
+            return _Merged(0)
+        return _Merged(_replace(path, file, after.to_arrow(), facts), restated)
+
+
+def _changed(file: BarFile, before: pl.DataFrame, after: pl.DataFrame, unknown: frozenset[date]) -> frozenset[date]:
+    """Dates of a raw file whose content changed, and of those not known to have been fetched the ones without bars."""
+    if file.table != RAW:
+        return frozenset()
+    changed = frozenset() if after.equals(before) else changed_days(before, after)
+    return changed | (unknown - {*before["session_date"].unique()}) if unknown else changed
 
 
 def _asked(file: BarFile, fetch: Fetch | None) -> frozenset[date]:
@@ -163,6 +179,11 @@ def _stands(known: Mapping[date, Since], changed: frozenset[date], fetch: Fetch 
             at = max(fetch.at, facts[day][0] + timedelta(microseconds=1)) if day in facts else fetch.at
             facts[day] = (at, fetch.run_id)
     return facts
+
+
+def _held(bars: pl.DataFrame, known: Mapping[date, Since]) -> frozenset[date]:
+    """The days a raw file is about: those with bars, and those that were fetched."""
+    return frozenset(bars["session_date"].unique()) | known.keys()
 
 
 def _key(table: str) -> str:

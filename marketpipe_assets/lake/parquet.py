@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from marketpipe_assets.bars.schema import columns_of
+from marketpipe_assets.bars.schema import RAW, SUPERSEDED, columns_of
 from marketpipe_assets.lake.layout import locks_of, period_of
 
 SCHEMA_VERSION = "1"
@@ -154,7 +154,8 @@ def _make(folder: Path) -> None:
 
 
 def _lock(name: str, locks: Path) -> Path:
-    return locks / f"{crc32(name.encode()) % LOCKS:04}.lock"
+    owner = name.replace(f"+{SUPERSEDED}+", f"+{RAW}+")  # written by whoever holds the raw file it comes from
+    return locks / f"{crc32(owner.encode()) % LOCKS:04}.lock"
 
 
 def _flat(path: Path) -> str:

@@ -1,0 +1,100 @@
+"""Earlier versions of raw bars: kept when a provider's later answer differs, so that none is ever lost."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from marketpipe_assets.bars.restatements import differences, stood_at
+from marketpipe_assets.bars.schema import RAW, SUPERSEDED, TIMESTAMP, VERSION, columns_of, conform
+from marketpipe_assets.lake.facts import Since, fetches_of
+from marketpipe_assets.lake.layout import BarFile
+from marketpipe_assets.lake.parquet import frame_of, metadata, read_file, replace_file
+from marketpipe_assets.lake.scan import read_bars
+
+IDENTITY = ("session_date", "fetched_at")
+"""What tells two versions of a symbol's day apart."""
+
+
+class Restatement(NamedTuple):
+    """A symbol-day that a provider gave otherwise later; `bars.restatements.differences` says what is counted.
+
+    `fetched_at` is since when the earlier version had stood, None where that is not known; it was superseded by what
+    `run_id` fetched.
+    """
+
+    symbol: str
+    session_date: date
+    fetched_at: datetime | None
+    superseded_at: datetime
+    run_id: str
+    bars_before: int
+    bars_after: int
+    changed: int
+    added: int
+    removed: int
+    largest_change: float | None
+
+
+RESTATEMENTS: Mapping[str, pl.DataType] = {
+    "symbol": pl.String(),
+    "session_date": pl.Date(),
+    "fetched_at": TIMESTAMP,
+    "superseded_at": TIMESTAMP,
+    "run_id": pl.String(),
+    **dict.fromkeys(("bars_before", "bars_after", "changed", "added", "removed"), pl.Int64()),
+    "largest_change": pl.Float64(),
+}
+"""Columns of a frame of `Restatement`s."""
+
+
+def supersede(
+    lake: Path,
+    raw: BarFile,
+    days: frozenset[date],
+    before: pl.DataFrame,
+    after: pl.DataFrame,
+    known: Mapping[date, Since],
+    stands: Mapping[date, Since],
+) -> list[Restatement]:
+    """Keep the versions of some days of a raw file that others are about to replace, and tell how they differ.
+
+    `before` and `after` are the file's bars, `known` and `stands` since when either stands. Call it under the lock of
+    the raw file, before that is replaced. A version is known by its day and the instant it was fetched, so one that
+    was kept when the replacing was killed is kept once.
+    """
+    if not days:
+        return []
+    of_days = pl.col("session_date").is_in(list(days))
+    old, new = (bars.filter(of_days).with_columns(pl.lit(raw.symbol).alias("symbol")) for bars in (before, after))
+    if old.height:
+        rows = [(day, known[day][0] if day in known else None, stands[day][0]) for day in days]
+        versions = pl.DataFrame(rows, schema={"session_date": pl.Date(), **VERSION}, orient="row")
+        _keep(lake, raw, old.join(versions, on="session_date", how="left", maintain_order="left"))
+    return [
+        Restatement(symbol, day, known[day][0] if day in known else None, *stands[day], *figures)
+        for symbol, day, *figures in differences(old, new).iter_rows()
+    ]
+
+
+def raw_as_of(lake: Path, market: str, symbols: Sequence[str], dates: Sequence[date], moment: datetime) -> pl.DataFrame:
+    """Raw bars as they stood at an instant, like `read_bars` reads those that stand now. Raises `DamagedFile`."""
+    current, superseded = (read_bars(lake, market, table, symbols, dates) for table in (RAW, SUPERSEDED))
+    bars = stood_at(moment, current, superseded, fetches_of(lake, market, symbols, dates))
+    asked = pl.DataFrame({"symbol": list(symbols), "asked": range(len(symbols))})
+    placed = bars.join(asked, on="symbol", how="left", maintain_order="left")
+    return placed.sort("asked", "session_date", maintain_order=True).drop("asked")
+
+
+def _keep(lake: Path, raw: BarFile, versions: pl.DataFrame) -> None:
+    file = raw._replace(table=SUPERSEDED)
+    path = file.below(lake)
+    kept = conform(versions, columns_of(SUPERSEDED)).drop("symbol")
+    if (stored := read_file(path)) is not None:
+        others = frame_of(stored).join(kept, on=IDENTITY, how="anti", nulls_equal=True, maintain_order="left")
+        kept = pl.concat([others, kept])
+    ordered = kept.sort(IDENTITY, maintain_order=True)
+    said = metadata(file.market, file.table, file.symbol)
+    replace_file(path, ordered.to_arrow().replace_schema_metadata(said))
