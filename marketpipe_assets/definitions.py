@@ -23,14 +23,15 @@ def defs() -> dg.Definitions:
 def definitions_of(config: Config) -> dg.Definitions:
     """Every market of a configuration: its assets, checks and jobs, with providers and the lake as resources."""
     markets = config.markets.values()
+    catalog = Catalog(config.catalog_url)
     return dg.Definitions.merge(
         *(market_definitions(market) for market in markets),
         dg.Definitions(
             resources={
                 **{name: provider_of(name, each) for name, each in config.providers.items()},
                 "lake": config.lake,
-                "catalog": Catalog(config.catalog_url),
-                "io_manager": LakeIOManager(config.lake, config.markets),
+                "catalog": catalog,
+                "io_manager": LakeIOManager(config.lake, config.markets, catalog),
             },
             executor=dg.in_process_executor,
         ),

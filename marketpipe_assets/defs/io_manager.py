@@ -7,12 +7,16 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
+from marketpipe_assets.bars.schema import RAW
+from marketpipe_assets.catalog.restatements import record_restatements
+from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
-from marketpipe_assets.defs.metadata import FETCHED_AT, bars_metadata
+from marketpipe_assets.defs.metadata import FETCHED_AT, bars_metadata, restated_metadata
 from marketpipe_assets.defs.partitions import check_size, selection_of
 from marketpipe_assets.lake.facts import Fetch
 from marketpipe_assets.lake.merge import write_bars
 from marketpipe_assets.lake.scan import read_bars
+from marketpipe_assets.lake.superseded import RESTATEMENTS
 
 
 class LakeIOManager(dg.IOManager):
@@ -21,9 +25,10 @@ class LakeIOManager(dg.IOManager):
     A session's partition also holds the bars of the closed days that lead up to it.
     """
 
-    def __init__(self, lake: Path, markets: Mapping[str, Market]) -> None:
+    def __init__(self, lake: Path, markets: Mapping[str, Market], catalog: Catalog) -> None:
         self._lake = lake
         self._markets = markets
+        self._catalog = catalog
 
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
         market, table = context.asset_key.path
@@ -31,6 +36,10 @@ class LakeIOManager(dg.IOManager):
         owned = self._markets[market].sessions.owned_dates(dates)
         written = write_bars(self._lake, market, table, obj, symbols, owned, _fetch(context, dates))
         context.add_output_metadata(bars_metadata(obj, symbols, dates, self._lake / market / table, written))
+        if table == RAW:
+            restated = pl.DataFrame(written.restated, schema=dict(RESTATEMENTS), orient="row")
+            context.add_output_metadata(restated_metadata(restated))
+            record_restatements(self._catalog, market, restated)
 
     def load_input(self, context: dg.InputContext) -> pl.DataFrame:
         market, table = context.asset_key.path

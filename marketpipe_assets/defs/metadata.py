@@ -13,6 +13,7 @@ from marketpipe_assets.lake.merge import Written
 
 PREVIEW_ROWS = 5
 SHOWN_SYMBOLS = 20
+SHOWN_RESTATEMENTS = 20
 FETCHED_AT = "fetched_at"  # on what a provider answered: the instant it was asked, for the IO manager to store
 
 
@@ -40,6 +41,19 @@ def broken_metadata(broken: Mapping[str, int], rules: Mapping[str, Rule]) -> Map
     rows = [(name, rules[name].severity.value, bars, rules[name].sentence) for name, bars in most_first]
     table = pl.DataFrame(rows, schema=["rule", "severity", "bars", "what a good bar holds"], orient="row")
     return {"broken_rules": dg.MetadataValue.md(markdown(table)) if rows else dg.MetadataValue.text("none")}
+
+
+def restated_metadata(restated: pl.DataFrame) -> Mapping[str, dg.MetadataValue]:
+    """How the answers of a run differ from what was stored; largest changes first."""
+    counts = restated.select("changed", "added", "removed").sum().row(0)
+    named = zip(("bars_changed", "bars_added", "bars_removed"), counts, strict=True)
+    largest = restated.sort("largest_change", "changed", descending=True, nulls_last=True).head(SHOWN_RESTATEMENTS)
+    return {
+        "restated_symbol_days": dg.MetadataValue.int(restated.height),
+        **{name: dg.MetadataValue.int(count) for name, count in named},
+        "largest_change": dg.MetadataValue.float(restated.select(pl.col("largest_change").max().fill_null(0.0)).item()),
+        "restatements": dg.MetadataValue.md(markdown(largest.drop("run_id"))),
+    }
 
 
 def column_schema(table: str) -> Mapping[str, dg.MetadataValue]:

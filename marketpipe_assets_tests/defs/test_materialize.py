@@ -3,7 +3,10 @@ from pathlib import Path
 
 import dagster as dg
 import polars as pl
+import pytest
 
+from marketpipe_assets.catalog.restatements import restatements_of
+from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.lake.facts import fetches_of
 from marketpipe_assets.lake.scan import read_bars
 from marketpipe_assets_tests.defs.location import MARKET, Location, checks_of, failures_of, regular_minutes
@@ -290,3 +293,54 @@ def test_raw_files_say_which_run_fetched_a_day_and_since_when_it_stands(tmp_path
     assert facts.select("session_date", "run_id").rows() == [(day, first.run_id) for day in (TUESDAY, WEDNESDAY)]
     assert facts["fetched_at"].n_unique() == 1
     assert before <= facts["fetched_at"][0] <= datetime.now(UTC)
+
+
+def test_restated_day_is_stored_and_the_run_says_what_changed(tmp_path: Path) -> None:
+    location = Location(tmp_path)
+    location.give("ACME", regular_minutes("2024-01-02", 100))
+    location.run("2024-01-02|ACME")
+    dearer = pl.when(pl.int_range(pl.len()) < 2).then(12.5).otherwise(pl.col("high", "close")).name.keep()
+    location.give("ACME", regular_minutes("2024-01-02", 110).with_columns(dearer))
+
+    result = location.run("2024-01-02|ACME")
+
+    (event,) = result.asset_materializations_for_node("shares__raw_bars_1m")
+    said = {name: value.value for name, value in event.metadata.items()}
+    assert result.success
+    assert [said[name] for name in ("restated_symbol_days", "bars_changed", "bars_added", "bars_removed")] == [
+        1,
+        2,
+        10,
+        0,
+    ]
+    assert said["largest_change"] == 0.25
+    assert "| ACME | 2024-01-02 |" in str(said["restatements"])
+    assert held(location, "superseded_bars_1m")["close"].unique().to_list() == [10.0]
+    assert held(location, "bars_1m")["close"].max() == 12.5
+
+
+def test_restatement_is_written_to_the_catalogue(tmp_path: Path) -> None:
+    location = Location(tmp_path)
+    for price in (10.0, 11.0):
+        location.give("ACME", regular_minutes("2024-01-02", 5, price))
+        result = location.run("2024-01-02|ACME...2024-01-03|BOLT")
+
+    (row,) = restatements_of(Catalog(location.config.catalog_url), MARKET).rows(named=True)
+
+    assert (row["symbol"], row["session_date"], row["run_id"]) == ("ACME", TUESDAY, result.run_id)
+    assert (row["bars_before"], row["changed"], row["added"], row["removed"]) == (5, 5, 0, 0)
+    assert row["largest_change"] == pytest.approx(0.1)
+    assert row["fetched_at"] < row["superseded_at"]
+
+
+def test_first_and_equal_answers_are_no_restatements(tmp_path: Path) -> None:
+    location = Location(tmp_path)
+    location.give("ACME", regular_minutes("2024-01-02", 5))
+    location.run("2024-01-02|ACME")
+
+    result = location.run("2024-01-02|ACME")
+
+    (event,) = result.asset_materializations_for_node("shares__raw_bars_1m")
+    assert event.metadata["restated_symbol_days"].value == 0
+    assert event.metadata["restatements"].value == "no rows"
+    assert restatements_of(Catalog(location.config.catalog_url), MARKET).is_empty()
