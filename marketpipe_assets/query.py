@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Timer
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import polars as pl
 
-from marketpipe_assets.bars.schema import BAR_COLUMNS, columns_of, empty
+from marketpipe_assets.bars.schema import BAR_COLUMNS, SUPERSEDED, columns_of, empty
 from marketpipe_assets.bars.timeframes import COMPUTED_ON_READING, TIMEFRAMES
 from marketpipe_assets.config import Config, Market, load_config
 from marketpipe_assets.lake.scan import held, read_bars, table_dataset
@@ -26,7 +26,7 @@ Moment = str | date | datetime | None
 """A session date (`2024-01-02`) or an aware instant; a naive time is refused."""
 
 
-def load_bars(
+def load_bars(  # noqa: PLR0913  # each is a word of the reader's question
     symbols: str | Sequence[str],
     timeframe: str = "1m",
     start: Moment = None,
@@ -34,6 +34,8 @@ def load_bars(
     *,
     market: str | None = None,
     session: Literal["regular", "pre", "post"] | None = None,
+    adjustment: Literal["raw"] = "raw",
+    as_of: str | datetime | None = None,
     config: Config | None = None,
 ) -> pl.DataFrame:
     """Valid bars, sorted by symbol in the order asked, then `ts`.
@@ -45,12 +47,17 @@ def load_bars(
     calendar months, always whole, whose `ts` and `session_date` are those of the last session in them, by which the
     range chooses them. `session="regular"` leaves out pre- and post-market bars.
 
+    `as_of` is an aware instant: the bars are then those that stood at it, before what the provider has given
+    otherwise since; longer bars are built from them. Prices are as traded: `raw` is the one `adjustment`.
+
     `market` is the one that holds all the symbols where it is not named. Symbols without bars have no rows. Raises
     `ValueError` for a timeframe, market, symbol or time it does not know.
     """
     config = config or load_config()
     asked = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
     chosen = market_of(config, asked, market)
+    if adjustment != "raw":
+        raise ValueError(f"expected adjustment 'raw', the only one there is, was {adjustment!r}")
     if session not in (None, *SESSIONS):
         raise ValueError(f"expected a session of {', '.join(SESSIONS)}, was {session!r}")
     period = COMPUTED_ON_READING.get(timeframe)
@@ -59,14 +66,59 @@ def load_bars(
     first, last = _moment(start), _moment(end)
     if first is not None and last is not None and _day(first) > _day(last):
         raise ValueError(f"expected a start before the end, was {start} and {end}")
-    table = TIMEFRAMES[source].table
     dates = _dates(chosen, first, last)
+    read = _Reader(config.lake, chosen, TIMEFRAMES[source].table, asked, _instant(as_of))
     if period:
-        days = read_bars(config.lake, chosen.name, table, asked, _whole_periods(chosen, dates, period))
+        days = read.bars(_whole_periods(chosen, dates, period))
         bars = _calendar_bars(days, period).filter(pl.col("session_date").is_in(list(dates)))
     else:
-        bars = read_bars(config.lake, chosen.name, table, asked, dates) if dates else empty(columns_of(table))
+        bars = read.bars(dates)
     return bars.filter(*_instants(first, last), *([pl.col("session") == session] if session else []))
+
+
+def load_table(
+    table: str,
+    symbols: str | Sequence[str],
+    start: Moment = None,
+    end: Moment = None,
+    *,
+    market: str | None = None,
+    as_of: str | datetime | None = None,
+    config: Config | None = None,
+) -> pl.DataFrame:
+    """Any table of a market, `raw_bars_1m` and `quarantined_bars_1m` among them, as `load_bars` gives valid bars.
+
+    Raw bars keep their order of arrival within a session. With `as_of` it is what the table held at that instant.
+    """
+    config = config or load_config()
+    asked = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
+    chosen = market_of(config, asked, market)
+    known = [each for each in tables_of(chosen) if as_of is None or each != SUPERSEDED]
+    if table not in known:
+        raise ValueError(f"expected a table of {', '.join(known)}, was {table!r}")
+    first, last = _moment(start), _moment(end)
+    bars = _Reader(config.lake, chosen, table, asked, _instant(as_of)).bars(_dates(chosen, first, last))
+    return bars.filter(*_instants(first, last))
+
+
+class _Reader(NamedTuple):
+    """Where bars are read from: a table as it is, or as it was at an instant."""
+
+    lake: Path
+    market: Market
+    table: str
+    symbols: Sequence[str]
+    moment: datetime | None
+
+    def bars(self, dates: Sequence[date]) -> pl.DataFrame:
+        lake, market, table, symbols, moment = self
+        if not dates:
+            return empty(columns_of(table))
+        if moment is None:
+            return read_bars(lake, market.name, table, symbols, dates)
+        from marketpipe_assets.as_of import bars_as_of
+
+        return bars_as_of(lake, market, table, symbols, dates, moment)
 
 
 def load_ohlcv(
@@ -263,6 +315,13 @@ def _moment(moment: Moment) -> date | None:
     if isinstance(moment, datetime) and moment.tzinfo is None:
         raise ValueError(f"expected a date or a time with its zone, was {moment.isoformat()}")
     return moment
+
+
+def _instant(moment: str | datetime | None) -> datetime | None:
+    at = _moment(moment)
+    if at is None or isinstance(at, datetime):
+        return at
+    raise ValueError(f"expected an instant with its zone, such as 2024-01-05T09:00:00+00:00, was {moment}")
 
 
 def _parsed(moment: str) -> date:

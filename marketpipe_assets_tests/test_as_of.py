@@ -1,0 +1,140 @@
+"""Bars as they stood before a restatement are the bars that were stored before it, byte for byte."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from marketpipe_assets.lake.facts import fetches_of
+from marketpipe_assets.query import load_bars, load_table
+from marketpipe_assets_tests.defs.location import MARKET, Location, regular_minutes
+
+DAYS = ("2024-01-02", "2024-01-03", "2024-01-08")
+TABLES = ("raw_bars_1m", "bars_1m", "quarantined_bars_1m", "bars_5m", "bars_1h", "bars_1d")
+RANGE = "2024-01-02|ACME...2024-01-08|BOLT"
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def vendor_bars(*shifts: float) -> pl.DataFrame:
+    """Minutes of each day with fractional volumes, some broken, some out of order, and one on a Saturday."""
+    days = []
+    for day, shift in zip(DAYS, shifts, strict=True):
+        minutes = regular_minutes(day, 120)
+        number = pl.int_range(pl.len())
+        close = 10 + shift + number * 0.01
+        bars = minutes.with_columns(
+            close.alias("close"),
+            pl.when(number % 50 == 7).then(-1.0).otherwise(number / 7).alias("volume"),
+            (close + 1).alias("high"),
+        )
+        days.append(pl.concat([bars[:60], bars[61:], bars[60:61], bars[30:31]]))
+    return pl.concat([*days, regular_minutes("2024-01-06", 1, 10.0 + shifts[-1])])
+
+
+def as_bytes(bars: pl.DataFrame) -> bytes:
+    """The columns, their types and every value; two floats are written alike only where their bits are."""
+    return repr((bars.schema, bars.rows())).encode()
+
+
+@pytest.fixture
+def location(tmp_path: Path) -> Location:
+    location = Location(tmp_path)
+    longer = location.config.markets[MARKET].model_copy(update={"timeframes": ("5m", "1h", "1d")})
+    location.config = location.config.model_copy(update={"markets": {MARKET: longer}})
+    location.give("BOLT", vendor_bars(5, 5, 5))
+    return location
+
+
+def tables(location: Location, as_of: datetime | None = None) -> dict[str, bytes]:
+    return {
+        table: as_bytes(load_table(table, ["BOLT", "ACME"], as_of=as_of, config=location.config)) for table in TABLES
+    }
+
+
+def test_every_table_is_what_it_was_before_each_restatement(location: Location) -> None:
+    stood = []
+    for shifts in ((0, 0, 0), (0, 1, 0), (2, 1, 3)):
+        location.give("ACME", vendor_bars(*shifts))
+        assert location.run(RANGE).success
+        stood.append((datetime.now(UTC), tables(location)))
+
+    for moment, held in stood:
+        assert tables(location, moment) == held
+    assert len({held["raw_bars_1m"] for _, held in stood}) == 3
+    assert len({held["bars_1d"] for _, held in stood}) == 3
+
+
+def test_the_instant_of_a_fetch_is_the_first_at_which_its_bars_stand(location: Location) -> None:
+    location.give("ACME", vendor_bars(0, 0, 0))
+    location.run(RANGE)
+    location.give("ACME", vendor_bars(0, 1, 0))
+    location.run(RANGE)
+    facts = fetches_of(location.config.lake, MARKET, ["ACME"], location.config.markets[MARKET].sessions.dates)
+    first, second = facts["fetched_at"].unique().sort()
+
+    def close(as_of: datetime) -> list[float]:
+        found = load_bars("ACME", "1d", "2024-01-03", "2024-01-04", as_of=as_of, config=location.config)
+        return [round(price, 2) for price in found["close"].to_list()]
+
+    just = timedelta(microseconds=1)
+    assert [close(at) for at in (first - just, first, second - just, second)] == [[], [11.19], [11.19], [12.19]]
+
+
+def test_weeks_are_computed_from_the_days_that_stood(location: Location) -> None:
+    location.give("ACME", vendor_bars(0, 0, 0))
+    location.run(RANGE)
+    moment, weeks = datetime.now(UTC), load_bars("ACME", "1w", config=location.config)
+    location.give("ACME", vendor_bars(1, 1, 1))
+    location.run(RANGE)
+
+    assert load_bars("ACME", "1w", as_of=moment, config=location.config).equals(weeks)
+    assert not load_bars("ACME", "1w", config=location.config).equals(weeks)
+
+
+def test_nothing_stood_before_the_first_fetch(location: Location) -> None:
+    location.run(RANGE)
+
+    found = load_bars(["BOLT", "ACME"], as_of=LONG_AGO, config=location.config)
+
+    assert found.is_empty()
+    assert found.schema == load_bars("BOLT", config=location.config).schema
+
+
+def test_a_range_and_a_session_are_chosen_as_ever(location: Location) -> None:
+    location.run(RANGE)
+    start, end = datetime(2024, 1, 3, 14, 32, tzinfo=UTC), "2024-01-03T14:40:00Z"
+
+    found = load_bars("BOLT", "1m", start, end, session="regular", as_of=datetime.now(UTC), config=location.config)
+
+    assert found.equals(load_bars("BOLT", "1m", start, end, session="regular", config=location.config))
+    assert found.height == 7
+
+
+def test_symbols_beyond_what_a_run_may_hold_are_read_some_at_a_time(location: Location) -> None:
+    location.give("ACME", vendor_bars(0, 0, 0))
+    location.run(RANGE)
+    small = location.config.markets[MARKET].model_copy(update={"max_symbol_days_per_run": 1})
+    config = location.config.model_copy(update={"markets": {MARKET: small}})
+
+    found = load_bars(["BOLT", "ACME"], "5m", as_of=datetime.now(UTC), config=config)
+
+    assert found.equals(load_bars(["BOLT", "ACME"], "5m", config=config))
+
+
+@pytest.mark.parametrize("moment", ["2024-01-05", "2024-01-05T10:00:00"])
+def test_an_instant_needs_its_zone(location: Location, moment: str) -> None:
+    with pytest.raises(ValueError, match="with its zone"):
+        load_bars("ACME", as_of=moment, config=location.config)
+
+
+def test_other_adjustments_are_refused(location: Location) -> None:
+    with pytest.raises(ValueError, match="expected adjustment 'raw', the only one there is, was 'split'"):
+        load_bars("ACME", adjustment="split", config=location.config)  # type: ignore[arg-type]  # what is refused
+
+
+def test_a_table_the_market_lacks_is_refused(location: Location) -> None:
+    with pytest.raises(ValueError, match=r"expected a table of raw_bars_1m, .*superseded_bars_1m, was 'bars_2m'"):
+        load_table("bars_2m", "ACME", config=location.config)
+    with pytest.raises(ValueError, match="was 'superseded_bars_1m'"):
+        load_table("superseded_bars_1m", "ACME", as_of=LONG_AGO, config=location.config)
