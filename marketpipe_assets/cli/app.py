@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from marketpipe_assets.cli.aggregate import aggregate
+from marketpipe_assets.cli.backfill import backfill
 from marketpipe_assets.cli.bars import bars
 from marketpipe_assets.cli.config_check import check
 from marketpipe_assets.cli.coverage import coverage, rebuild
@@ -36,11 +37,13 @@ held = _group("What is held of each symbol-day, and why the rest is not.")
 config = _group("The configuration.")
 lake = _group("The files of the lake.")
 
-for command in (demo, ingest, aggregate, validate, status, query, bars, providers, metrics):
+for command in (demo, ingest, backfill, aggregate, validate, status, query, bars, providers, metrics):
     app.command()(command)
 for command in (ingest, aggregate, validate):
     app.command(f"{command.__name__}-ohlcv", hidden=True)(command)
     ohlcv.command()(command)
+app.command("ohlcv-backfill", hidden=True)(backfill)
+ohlcv.command()(backfill)
 held.callback(invoke_without_command=True)(coverage)
 held.command()(rebuild)
 config.command()(check)

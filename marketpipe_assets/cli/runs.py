@@ -53,12 +53,13 @@ class Failed(NamedTuple):
 def run_each(config: Config, plans: Sequence[Plan]) -> list[Failed]:
     """Run one after the other, and go on after one that failed."""
     usable(config)  # a configuration that cannot be loaded is said in a line before Dagster says it in a page
-    with _instance(config) as instance, _progress(len(plans)) as bar:
+    with instance_of(config) as instance, _progress(len(plans)) as bar:
         return [failed for plan in plans if (failed := _run(instance, plan, bar)) is not None]
 
 
 @contextmanager
-def _instance(config: Config) -> Iterator["dg.DagsterInstance"]:
+def instance_of(config: Config) -> Iterator["dg.DagsterInstance"]:
+    """The instance of the web UI. Raises `UserError` where its folder cannot be one."""
     import dagster as dg
 
     home = export_dagster_home(config)

@@ -10,6 +10,7 @@ from dagster._core.execution.plan.objects import UserFailureData
 from dagster._core.utils import make_new_run_id
 from dagster_shared.error import SerializableErrorInfo
 
+from marketpipe_assets.defs.lost_runs import process_tags
 from marketpipe_assets.defs.partitions import Selection, range_tags
 
 CODE_LOCATION = "marketpipe_assets.definitions"
@@ -61,7 +62,7 @@ def _created(
             job_def=job.get_definition(),
             run_id=run_id,
             run_config=run_config,
-            tags=range_tags(selection),
+            tags={**range_tags(selection), **process_tags()},
             job_code_origin=job.get_python_origin(),
         )
     except BaseException:

@@ -150,6 +150,10 @@ class BarProvider(ConfigurableResource, ABC):  # type: ignore[type-arg]  # Confi
         """Requests that can be sent at this moment; None where there is no quota, or no key that it is counted by."""
         return None
 
+    def dollars(self, symbols: Sequence[str], start: datetime, end: datetime) -> float | None:  # noqa: ARG002  # paid ones
+        """What `minute_bars` of the same would cost; None: the vendor does not charge by the request."""
+        return None
+
     def give_secrets(self, secrets: Mapping[str, str]) -> None:
         """Keep the values of `capabilities.secrets`. They are no settings, so that Dagster never shows them."""
         self._secrets = dict(secrets)

@@ -144,6 +144,12 @@ class DatabentoProvider(HttpProvider):
         said = bars.sort(place, maintain_order=True).with_columns(provider=pl.lit(self.name), feed=pl.lit(self.dataset))
         return self.checked(conform(said, VENDOR_COLUMNS), start, end)
 
+    def dollars(self, symbols: Sequence[str], start: datetime, end: datetime) -> float | None:
+        """What Databento says the bars would cost; to ask is free."""
+        wanted = list(dict.fromkeys(symbols))
+        batches = [wanted[first : first + SYMBOLS] for first in range(0, len(wanted), SYMBOLS)]
+        return sum(self._cost(self._form(batch, start, closed_before(end))) for batch in batches)
+
     def _available(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
         try:
             return self._bought(symbols, start, end)
@@ -156,7 +162,17 @@ class DatabentoProvider(HttpProvider):
         return self._bought(symbols, start, min(end, last))
 
     def _bought(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
-        form = {
+        form = self._form(symbols, start, end)
+        try:
+            cost = self._cost(form)
+            with_ids = {**form, "stype_out": "instrument_id", "encoding": "dbn", "compression": "zstd"}
+            file = Request("/v0/timeseries.get_range", form=with_ids)
+            return self._downloaded(file, cost, lambda path: _bars(path, symbols, start, end))
+        except Unresolved:
+            return pl.DataFrame(schema=dict(READ_COLUMNS))
+
+    def _form(self, symbols: Sequence[str], start: datetime, end: datetime) -> Mapping[str, str]:
+        return {
             "dataset": self.dataset,
             "symbols": ",".join(symbols),
             "schema": SCHEMA,
@@ -164,13 +180,9 @@ class DatabentoProvider(HttpProvider):
             "start": _rfc3339(start),
             "end": _rfc3339(end),
         }
-        try:
-            cost = self.fetch(Request("/v0/metadata.get_cost", form={**form, "mode": "historical-streaming"}), float)
-            with_ids = {**form, "stype_out": "instrument_id", "encoding": "dbn", "compression": "zstd"}
-            file = Request("/v0/timeseries.get_range", form=with_ids)
-            return self._downloaded(file, cost, lambda path: _bars(path, symbols, start, end))
-        except Unresolved:
-            return pl.DataFrame(schema=dict(READ_COLUMNS))
+
+    def _cost(self, form: Mapping[str, str]) -> float:
+        return self.fetch(Request("/v0/metadata.get_cost", form={**form, "mode": "historical-streaming"}), float)
 
     def _downloaded(self, request: Request, cost: float, read: Callable[[Path], pl.DataFrame]) -> pl.DataFrame:
         fault = ""

@@ -1,0 +1,276 @@
+"""`marketpipe backfill`: fetch what the ledger lacks and a provider may have, and nothing that is complete."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from marketpipe_assets.cli.display import console, counted, some, span, table
+from marketpipe_assets.cli.ingest import finish
+from marketpipe_assets.cli.options import (
+    ConfigOption,
+    EndOption,
+    MarketOption,
+    SymbolsOption,
+    chosen_market,
+    configuration,
+    iso_date,
+    listed,
+    retired,
+    sessions_of,
+)
+from marketpipe_assets.cli.outcome import RunTimeError, UserError, note
+from marketpipe_assets.cli.runs import Plan, run_each
+from marketpipe_assets.cli.stored import stored_days
+from marketpipe_assets.config import Config, Market
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from marketpipe_assets.defs.partitions import Selection
+    from marketpipe_assets.providers.base import BarProvider
+
+LOOKBACK = 365
+
+
+class Work(NamedTuple):
+    """What a backfill does: runs that ask the provider, runs that only judge and resample, and what it leaves."""
+
+    fetch: Sequence["Selection"]
+    rebuild: Sequence["Selection"]
+    holes: "pl.DataFrame"
+    waiting: int
+
+    @property
+    def symbol_days(self) -> int:
+        return sum(run.symbol_days for run in self.fetch)
+
+
+def backfill(  # noqa: PLR0913, PLR0917  # one per option
+    market: MarketOption = None,
+    symbols: SymbolsOption = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="The first session date; wins over --lookback.")
+    ] = None,
+    lookback: Annotated[
+        int | None, typer.Option(metavar="DAYS", min=1, help="How many days to look back.", show_default=str(LOOKBACK))
+    ] = None,
+    end: EndOption = None,
+    provider: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only markets of this provider.", show_default="the market's")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Also ask for holes whose next try is not due yet.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would cost, and start nothing.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Fetch symbol-days that were never fetched, and holes that a provider may fill.
+
+    By the coverage ledger, newest first. What is complete is not fetched again, so that an interrupted backfill goes
+    on where it stopped. Each run is in the web UI. Exits 1 where a run failed.
+    """
+    loaded = configuration(config)
+    names = listed(symbols)
+    chosen = _chosen(loaded, market, names, provider)
+    if gone := retired(chosen, names):
+        raise UserError(f"expected configured symbols of {chosen.name}, was {', '.join(gone)}: retired")
+    asked = _span(chosen, first, lookback, end)
+    work = work_of(loaded, chosen, asked, names or chosen.symbols, again=again)
+    if dry_run:
+        _show(loaded, chosen, work)
+        return
+    _tell(chosen, work)
+    if work.fetch or work.rebuild:
+        _note_asked(loaded, chosen, work)
+        finish(loaded, chosen, [*work.fetch, *work.rebuild], run_each(loaded, _plans(chosen, work)))
+
+
+def work_of(
+    config: Config, market: Market, asked: tuple[date, date], symbols: Sequence[str], *, again: bool = False
+) -> Work:
+    """By the ledger, brought up to date for runs that were killed, and by the lake for what they did not build."""
+    import polars as pl
+
+    from marketpipe_assets.catalog.store import Catalog
+    from marketpipe_assets.cli.runs import instance_of
+    from marketpipe_assets.defs.in_flight import in_flight, not_in_flight
+    from marketpipe_assets.defs.ledger import recover
+    from marketpipe_assets.defs.lost_runs import end_lost_runs
+    from marketpipe_assets.defs.planner import planned_runs
+    from marketpipe_assets.defs.wanted import NEVER, Span, planned, wanted
+    from marketpipe_assets.providers import provider_class
+
+    now, catalog = datetime.now(UTC), Catalog(config.catalog_url)
+    with instance_of(config) as instance:
+        for run_id in end_lost_runs(instance):
+            note(f"run {run_id} was killed: what it did not finish is done again")
+        recover(catalog, config.lake, config.markets, instance)
+        flights = in_flight(instance, market)
+    every = wanted(catalog, market, now, Span(*asked), symbols)
+    free = not_in_flight(every, flights)
+    if every.height > free.height:
+        note(f"{counted(every.height - free.height, 'symbol-day')} left to runs that are under way")
+    is_due = (pl.col("due_at") <= now) | (pl.col("why") == NEVER)  # what was interrupted goes on at once
+    ready = free if again else free.filter(is_due)
+    able = provider_class(config.providers[market.provider].type).capabilities
+    unbuilt = _unbuilt(config, market, asked, symbols, ready)
+    return Work(planned(market, ready, able).runs, planned_runs(market, unbuilt), ready, free.height - ready.height)
+
+
+def _unbuilt(
+    config: Config, market: Market, asked: tuple[date, date], symbols: Sequence[str], fetched_anyway: "pl.DataFrame"
+) -> Mapping[date, list[str]]:
+    """Symbol-days with valid bars and none of the longest timeframe, which is written last: their run was killed."""
+    import polars as pl
+
+    from marketpipe_assets.catalog.ledger import symbol_days_of
+    from marketpipe_assets.catalog.store import Catalog
+
+    if not market.timeframes:
+        return {}
+    rows = symbol_days_of(Catalog(config.catalog_url), market.name, symbols, [asked[0], asked[1] - timedelta(days=1)])
+    valid = rows.filter(
+        (pl.col("valid") > 0) | (pl.col("raw_bars") > pl.col("valid_bars") + pl.col("quarantined_bars"))
+    )
+    left = valid.join(fetched_anyway, on=["symbol", "session_date"], how="anti")
+    kept = market.kept_from(f"bars_{market.timeframes[-1]}", datetime.now(UTC).date()) or date.min
+    days = [day for day in left["session_date"].unique().sort().to_list() if day >= kept]
+    if not days:
+        return {}
+    built = stored_days(config.lake, market, symbols, f"bars_{market.timeframes[-1]}", days)
+    wanted: dict[date, list[str]] = {}
+    for symbol, day in left.select("symbol", "session_date").iter_rows():
+        if day >= kept and symbol not in built.get(day, ()):
+            wanted.setdefault(day, []).append(symbol)
+    return wanted
+
+
+def _chosen(config: Config, market: str | None, names: Sequence[str], provider: str | None) -> Market:
+    chosen = chosen_market(config, market, names)
+    if provider is None or provider in chosen.providers:
+        return chosen
+    of_provider = [each for each in config.markets.values() if provider in each.providers]
+    if market is not None or not of_provider:
+        served = ", ".join(f"{each.name} ({', '.join(each.providers)})" for each in config.markets.values())
+        raise UserError(f"expected a market of provider {provider}, was {served}")
+    return of_provider[0]
+
+
+def _span(market: Market, first: str | None, lookback: int | None, end: str | None) -> tuple[date, date]:
+    today = datetime.now(UTC).date()
+    until = iso_date(end, "--end") or today + timedelta(days=1)
+    begin = iso_date(first, "--from") or max(today - timedelta(days=lookback or LOOKBACK), market.start)
+    if until <= begin:
+        raise UserError(f"expected an --end after {begin} (it is exclusive), was {until}")
+    if begin > today:
+        raise UserError(f"expected a --from that is not in the future, was {begin}")
+    if begin < market.start:
+        note(f"{market.name} begins on {market.start}: earlier sessions are left out")
+    if (kept := market.kept_from("raw_bars_1m", today)) is not None and begin < kept:
+        note(f"retention of {market.name} keeps minutes from {kept} on: earlier sessions are left out")
+    sessions_of(market)
+    return max(begin, market.start), until
+
+
+def _note_asked(config: Config, market: Market, work: Work) -> None:
+    """Holes that stay open are asked for ever later, by whomever they are asked for."""
+    import polars as pl
+
+    from marketpipe_assets.catalog.asking import note_asked
+    from marketpipe_assets.catalog.store import Catalog
+    from marketpipe_assets.defs.wanted import NEVER
+
+    with Catalog(config.catalog_url).begin() as connection:
+        note_asked(connection, market.name, work.holes.filter(pl.col("why") != NEVER), datetime.now(UTC))
+
+
+def _plans(market: Market, work: Work) -> list[Plan]:
+    from marketpipe_assets.defs.jobs import ingest_job_name, judge_job_name
+
+    fetch = [Plan(market.name, ingest_job_name(market.name), run) for run in work.fetch]
+    return fetch + [Plan(market.name, judge_job_name(market.name), run) for run in work.rebuild]
+
+
+def _tell(market: Market, work: Work) -> None:
+    if not work.fetch and not work.rebuild:
+        console().print(f"{market.name}: nothing to fetch: no symbol-day is missing that is worth asking for now")
+    else:
+        console().print(f"{market.name}: {_said(work)}", soft_wrap=True)
+    _tell_waiting(work)
+
+
+def _said(work: Work) -> str:
+    why = ", ".join(f"{count:,} {reason}" for reason, count in work.holes.group_by("why").len().sort("why").rows())
+    said = [f"{counted(work.symbol_days, 'symbol-day')} to fetch ({why}) in {counted(len(work.fetch), 'run')}"]
+    rebuilt = sum(run.symbol_days for run in work.rebuild)
+    said += [f"{counted(rebuilt, 'symbol-day')} to rebuild from what is stored"] if rebuilt else []
+    return "; ".join(said if work.fetch else said[1:])
+
+
+def _tell_waiting(work: Work) -> None:
+    if work.waiting:
+        note(f"{counted(work.waiting, 'symbol-day')} left for a later try; --again asks for them now")
+
+
+def _show(config: Config, market: Market, work: Work) -> None:
+    """What it would cost: runs, requests, minutes, quota and money."""
+    from marketpipe_assets.definitions import provider_of
+    from marketpipe_assets.defs.wanted import requests_for
+
+    provider = provider_of(market.provider, config.providers[market.provider])
+    able = provider.capabilities
+    minutes = dict(market.sessions.expected_minutes(market.sessions.dates).iter_rows())
+    rows = [
+        (
+            number,
+            what,
+            some(run.symbols),
+            f"{len(run.dates):,}: {span(run.dates)}",
+            run.symbol_days,
+            len(run.symbols) * sum(minutes[day] for day in run.dates),
+            requests_for(market, run, able) if what == "fetch" else 0,
+        )
+        for number, (what, run) in enumerate(_numbered(work), 1)
+    ]
+    numbers = ("run", "symbol-days", "regular minutes", "requests")
+    if rows:
+        console().print(table(("run", "what", "symbols", "sessions", *numbers[1:]), rows, numbers))
+    _tell(market, work)
+    requests = sum(requests_for(market, run, able) for run in work.fetch)
+    for line in _costs(provider, market, work, requests):
+        console().print(line, soft_wrap=True)
+    console().print("nothing was started")
+
+
+def _numbered(work: Work) -> Iterable[tuple[str, "Selection"]]:
+    return [("fetch", run) for run in work.fetch] + [("rebuild", run) for run in work.rebuild]
+
+
+def _costs(provider: "BarProvider", market: Market, work: Work, requests: int) -> list[str]:
+    able = provider.capabilities
+    if not able.rates:
+        return [f"requests  none: {market.provider} is on this machine"]
+    left = provider.remaining_requests()
+    slowest = max(requests / rate.requests * rate.seconds for rate in able.rates)
+    lines = [
+        f"requests  {requests:,} of {market.provider} where every minute has a bar",
+        f"quota     {' and '.join(map(str, able.rates))}, by {able.quota_per}"
+        + (f"; {left:,} left at this moment" if left is not None else "")
+        + f"; at least {timedelta(seconds=round(slowest))} for all of them",
+    ]
+    return [*lines, f"money     {_money(provider, market, work)}"]
+
+
+def _money(provider: "BarProvider", market: Market, work: Work) -> str:
+    from marketpipe_assets.providers.base import ProviderError
+
+    try:
+        parts = [provider.dollars(run.symbols, *market.sessions.request(run.dates)) for run in work.fetch]
+    except ProviderError as error:
+        raise RunTimeError(f"{market.provider} could not tell what it costs: {error}") from error
+    finally:
+        provider.teardown_after_execution(None)  # type: ignore[arg-type]  # no run, so no context
+    known = [part for part in parts if part is not None]
+    if known:
+        return f"{sum(known):,.2f} dollars, as {market.provider} estimates it"
+    return f"nothing by the request (a paid plan: {provider.capabilities.paid_plan})"

@@ -1,0 +1,121 @@
+"""`marketpipe backfill`: it fetches what the ledger lacks, says what it would cost, and goes on where it was killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from marketpipe_assets.catalog.ledger import symbol_days_of
+from marketpipe_assets.catalog.store import Catalog
+from marketpipe_assets.lake.scan import read_bars
+from marketpipe_assets_tests.cli.command import configured, marketpipe, process
+
+PATIENCE = 120
+SPAN = ("--from", "2024-01-02", "--end", "2024-01-06")
+DAYS = [date(2024, 1, day) for day in (2, 3, 4, 5)]
+SYMBOLS = ["AAPL", "BRK.B", "MSFT"]
+
+
+def ledger(folder: Path) -> pl.DataFrame:
+    return symbol_days_of(Catalog(f"sqlite:///{folder}/catalog.sqlite"), "shares")
+
+
+def test_what_is_complete_is_not_fetched_again(own: Path) -> None:
+    fetched_before = ledger(own.parent).filter(pl.col("session_date") < date(2024, 1, 4))
+
+    first = process(own.parent, "backfill", *SPAN)
+    second = process(own.parent, "backfill", *SPAN)
+
+    after = ledger(own.parent)
+    assert first.returncode == 0, first.stderr
+    assert "6 symbol-days to fetch (6 never fetched) in 2 runs" in first.stdout
+    assert after.filter(pl.col("session_date") < date(2024, 1, 4)).equals(fetched_before)
+    assert after.select("symbol", "session_date").rows() == [(symbol, day) for symbol in SYMBOLS for day in DAYS]
+    assert "nothing to fetch" in second.stdout
+
+
+def test_dry_run_shows_what_it_would_cost_and_starts_nothing(own: Path) -> None:
+    done = marketpipe("backfill", "--config", own, *SPAN, "--dry-run")
+
+    assert done.exit_code == 0, done.output
+    assert "6 symbol-days to fetch (6 never fetched) in 2 runs" in done.stdout
+    assert "requests  none: shares is on this machine" in done.stdout
+    assert "1,170" in done.stdout  # regular minutes of three shares on one session
+    assert done.stdout.endswith("nothing was started\n")
+    assert ledger(own.parent).height == 6
+
+
+def test_dry_run_shows_requests_and_quota_of_a_vendor(tmp_path: Path) -> None:
+    text = (
+        "config_version: 1\nproviders:\n  binance: {requests_per_minute: 60, quota_file: ./quota.sqlite}\nmarkets:\n"
+        "  coins: {calendar: 24/7, asset_class: crypto, provider: binance, symbols: [BTCUSDT, ETHUSDT], "
+        "start: 2024-01-02}\n"
+    )
+
+    done = marketpipe(
+        "backfill", "-c", configured(tmp_path, text), "--from", "2024-01-02", "--end", "2024-01-12", "--dry-run"
+    )
+
+    assert done.exit_code == 0, done.output
+    assert "requests  30 of binance where every minute has a bar" in done.stdout  # 2 coins × 14,400 minutes by 1,000
+    assert "left at this moment" in done.stdout
+    assert "money     nothing by the request" in done.stdout
+
+
+def test_backfill_that_was_killed_goes_on_and_fetches_each_symbol_day_once(tmp_path: Path) -> None:
+    folder = configured(tmp_path).parent
+    command = [sys.executable, "-c", "from marketpipe_assets.cli.app import app; app()", "backfill", *SPAN]
+    killed = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + PATIENCE
+    while killed.poll() is None and time.monotonic() < deadline and not list(folder.glob("lake/shares/bars_1m/*/*")):
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait(PATIENCE)
+
+    again = process(folder, "backfill", *SPAN)
+
+    assert again.returncode == 0, again.stderr
+    assert "was killed: what it did not finish is done again" in again.stderr
+    assert ledger(folder).filter(pl.col("valid") > 0).height == len(SYMBOLS) * len(DAYS)
+    for table in ("raw_bars_1m", "bars_1m", "bars_1d"):
+        held = read_bars(folder / "lake", "shares", table, SYMBOLS, DAYS)
+        assert held.select("symbol", "session_date").n_unique() == len(SYMBOLS) * len(DAYS)
+        assert table == "raw_bars_1m" or held.select("symbol", "ts").is_duplicated().sum() == 0
+
+
+def test_lookback_counts_days_back_from_today(own: Path) -> None:
+    done = marketpipe("backfill", "-c", own, "--market", "coins", "--lookback", "3", "--dry-run")
+
+    first = datetime.now(UTC).date() - timedelta(days=3)
+    assert done.exit_code == 0, done.output
+    assert f"{first} to {first + timedelta(days=2)}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--from", "2024-1-2"), "--from: expected a date such as 2024-01-02"),
+        (("--from", "2999-01-02"), "expected an --end after 2999-01-02"),
+        (("--provider", "alpaca"), "expected a market of provider alpaca, was shares (shares), coins (coins)"),
+        (("--symbols", "TSLA"), "TSLA"),
+    ],
+)
+def test_what_cannot_be_backfilled_is_told_in_a_line(filled: Path, args: tuple[str, ...], said: str) -> None:
+    done = marketpipe("backfill", "--config", filled, *args)
+
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("name", [["ohlcv", "backfill"], ["ohlcv-backfill"]])
+def test_earlier_names_do_the_same(filled: Path, name: list[str]) -> None:
+    done = marketpipe(*name, "--config", filled, "--from", "2024-01-02", "--end", "2024-01-04", "--dry-run")
+
+    assert done.exit_code == 0, done.output
+    assert "nothing to fetch" in done.stdout
