@@ -107,9 +107,10 @@ def _as_row(bars: pl.DataFrame, calendar: Sessions, place: Place, symbol: str, d
         "n_gap_runs": holes.height,
         "longest_gap_min": holes["minutes"].max() or 0,
     }
+    clock = local.dt.strftime("%Y-%m-%d %H:%M:%S")
     texts = {
-        "first": f"{local.min():%Y-%m-%d %H:%M:%S}",
-        "last": f"{local.max():%Y-%m-%d %H:%M:%S}",
+        "first": str(clock.min()),
+        "last": str(clock.max()),
         "missing_list": " ".join(absent.to_list()),
     }
     return {**{name: str(number) for name, number in numbers.items()}, **texts}

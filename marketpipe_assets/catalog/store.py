@@ -117,13 +117,8 @@ def frame_of(connection: sa.Connection, select: "sa.Select[Any]") -> pl.DataFram
 
 
 def head() -> str:
-    """The newest migration."""
-    from alembic.script import ScriptDirectory
-
-    found = ScriptDirectory(str(MIGRATIONS)).get_current_head()
-    if found is None:
-        raise CatalogError(f"expected migrations in {MIGRATIONS}, was none")
-    return found
+    """The newest migration: their files are named in order. To ask Alembic would take a tenth of a second."""
+    return max(file.name.split("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
 
 
 def _upgrade(engine: sa.Engine) -> None:

@@ -65,13 +65,16 @@ by_symbol = sa.Index(
 )
 """Finds a symbol's history, and its first bar, without reading the others'."""
 
+HAS_GAPS = symbol_days.c.vendor_gap + symbol_days.c.not_yet_published > sa.literal_column("0")
+"""Written as the index has it, so that a query with it is answered by the index."""
+
 with_gaps = sa.Index(
     "symbol_days_with_gaps",
     symbol_days.c.market,
     symbol_days.c.session_date,
     symbol_days.c.symbol,
-    sqlite_where=symbol_days.c.vendor_gap + symbol_days.c.not_yet_published > 0,
-    postgresql_where=symbol_days.c.vendor_gap + symbol_days.c.not_yet_published > 0,
+    sqlite_where=HAS_GAPS,
+    postgresql_where=HAS_GAPS,
 )
 """Finds what to ask for again without reading what is complete."""
 

@@ -10,9 +10,10 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from marketpipe_assets.catalog.rows import upsert
-from marketpipe_assets.catalog.store import Catalog, CatalogError, head
+from marketpipe_assets.catalog.store import MIGRATIONS, Catalog, CatalogError, head
 from marketpipe_assets.catalog.tables import alerts, metadata
 
 NOON = datetime(2024, 1, 2, 12, tzinfo=UTC)
@@ -28,6 +29,10 @@ def test_migrations_make_the_tables_that_the_code_knows(catalog: Catalog) -> Non
     with catalog.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     assert catalog.revision() == head()
+
+
+def test_migrations_are_named_in_their_order() -> None:
+    assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [head()]
 
 
 def test_a_new_database_has_no_revision(catalog: Catalog) -> None:
