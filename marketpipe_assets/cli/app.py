@@ -11,6 +11,7 @@ from marketpipe_assets.cli.bars import bars
 from marketpipe_assets.cli.config_check import check
 from marketpipe_assets.cli.coverage import coverage, rebuild
 from marketpipe_assets.cli.demo import demo
+from marketpipe_assets.cli.doctor import doctor
 from marketpipe_assets.cli.ingest import ingest
 from marketpipe_assets.cli.lake_verify import verify
 from marketpipe_assets.cli.metrics import metrics
@@ -37,13 +38,14 @@ held = _group("What is held of each symbol-day, and why the rest is not.")
 config = _group("The configuration.")
 lake = _group("The files of the lake.")
 
-for command in (demo, ingest, backfill, aggregate, validate, status, query, bars, providers, metrics):
+for command in (demo, ingest, backfill, aggregate, validate, status, query, bars, providers, metrics, doctor):
     app.command()(command)
 for command in (ingest, aggregate, validate):
     app.command(f"{command.__name__}-ohlcv", hidden=True)(command)
     ohlcv.command()(command)
 app.command("ohlcv-backfill", hidden=True)(backfill)
 ohlcv.command()(backfill)
+app.command("health-check", hidden=True)(doctor)
 held.callback(invoke_without_command=True)(coverage)
 held.command()(rebuild)
 config.command()(check)

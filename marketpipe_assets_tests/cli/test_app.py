@@ -27,6 +27,8 @@ OPTIONS = {
         "--session",
     ],
     "providers": ["--config"],
+    "doctor": ["--ask", "--json", "--verbose", "--output", "--config"],
+    "health-check": ["--ask", "--json"],
     "metrics": ["--port", "--host", "--every", "--list", "--metric", "--since", "--avg", "--plot", "--config"],
     "config check": ["[path]"],
     "lake verify": ["--market", "--sweep", "--config"],

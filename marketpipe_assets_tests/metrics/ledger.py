@@ -38,26 +38,14 @@ def catalog_of(config: Config) -> Catalog:
     return Catalog(config.catalog_url)
 
 
-def hold(catalog: Catalog, symbol: str, day: date, **counts: int) -> None:
+def hold(catalog: Catalog, symbol: str, day: date, **counts: int | datetime) -> None:
     """A symbol-day of shares whose minutes are all there, but for the counts given."""
     whole = {"expected": 390, "received": 390, "valid": 390, "quarantined": 0, "missing": 0}
     reasons = dict.fromkeys(("no_trade", "halt", "vendor_gap", "not_yet_published", "not_listed"), 0)
     bars = {"raw_bars": 400, "valid_bars": 400, "quarantined_bars": 0}
-    row = {
-        "market": "shares",
-        "session_date": day,
-        "symbol": symbol,
-        "provider": "given",
-        "feed": "iex",
-        **whole,
-        **reasons,
-        **bars,
-        **counts,
-        "holes": None,
-        "content_hash": None,
-        "run_id": "r",
-        "fetched_at": datetime.now(UTC),
-    }
+    known = {"holes": None, "content_hash": None, "run_id": "r", "fetched_at": datetime.now(UTC)}
+    place = {"market": "shares", "session_date": day, "symbol": symbol, "provider": "given", "feed": "iex"}
+    row = {**place, **known, **whole, **reasons, **bars, **counts}
     with catalog.begin() as connection:
         upsert(connection, symbol_days, pl.DataFrame([row], schema_overrides={"holes": pl.String}))
 
