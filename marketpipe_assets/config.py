@@ -7,6 +7,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,6 +26,8 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
+from marketpipe_assets.amendment_files import Scope, repairs_of, waivers_of
+from marketpipe_assets.bars.amendments import Amendments, expired, standing
 from marketpipe_assets.marked_yaml import ConfigError, MarkedDocument, Place, read_marked
 from marketpipe_assets.upkeep import MINUTE_LABEL, MINUTES_KEPT, Age, Alerts, Email, Hold, Schedules, kept_for
 
@@ -285,6 +288,7 @@ class Market(_Settings):
     schedules: Schedules = Schedules()
     description: str | None = None
     owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = ()
+    amendments: Amendments = Amendments()
 
     @field_validator("rules")
     @classmethod
@@ -309,8 +313,9 @@ class Market(_Settings):
 
     @property
     def rule_set(self) -> "RuleSet":
-        """The rules of this market's asset class with its own severities and limits."""
-        return _rule_set(self.asset_class, self.rules)
+        """The rules of this market's asset class with its own severities, limits, repairs and standing waivers."""
+        waivers, repairs = self.amendments
+        return replace(_rule_set(self.asset_class, self.rules), waivers=standing(waivers, _today()), repairs=repairs)
 
     def kept_from(self, table: str, today: date) -> date | None:
         """The first session date whose bars of a table are kept on a day; None: all are."""
@@ -360,6 +365,9 @@ class Config(_Settings):
     config_version: int
     lake: Annotated[Path, BeforeValidator(_folder)] = Path("lake")
     catalog: Annotated[Path, BeforeValidator(_folder)] = Path("catalog.sqlite")
+    waivers: Annotated[Path, BeforeValidator(_folder)] = Path("waivers.yml")
+    repairs: Annotated[Path, BeforeValidator(_folder)] = Path("repairs.yml")
+    reports: Annotated[Path, BeforeValidator(_folder)] = Path("validation_reports")
     providers: Mapping[Name, ProviderSettings]
     markets: Annotated[Mapping[Name, Market], Field(min_length=1)]
     alerts: Alerts = Alerts()
@@ -399,8 +407,36 @@ def load_config(path: Path | None = None) -> Config:
     _check_providers(file, config)
     placed = config.model_copy(update={"path": named.absolute() if named else None})
     providers = {name: _rooted(settings, placed.folder) for name, settings in config.providers.items()}
-    places = {name: _placed(getattr(config, name), placed.folder) for name in ("lake", "catalog")}
-    return placed.model_copy(update={**places, "providers": providers})
+    places = {name: _placed(getattr(config, name), placed.folder) for name in PLACES}
+    if places["reports"].is_relative_to(places["lake"]):
+        raise file.error(("reports",), f"expected a folder outside the lake, was {file.was(('reports',))}")
+    markets = _amended(config.markets, places["waivers"], places["repairs"])
+    return placed.model_copy(update={**places, "providers": providers, "markets": markets})
+
+
+PLACES = ("lake", "catalog", "waivers", "repairs", "reports")
+"""Keys whose paths are relative to the file's folder."""
+
+
+def _amended(markets: Mapping[str, Market], waivers: Path, repairs: Path) -> Mapping[str, Market]:
+    """The markets with the waivers and repairs of their bars; a warning for each waiver that has expired."""
+    if not (waivers.exists() or repairs.exists()):
+        return markets
+    from marketpipe_assets.bars.rules import STRUCTURAL
+
+    structural = dict.fromkeys(STRUCTURAL, "longer bars rest on it")
+    scopes = {name: Scope(each.symbols, each.rule_set.waivable, structural) for name, each in markets.items()}
+    waived, repaired = waivers_of(waivers, os.environ, scopes), repairs_of(repairs, os.environ, scopes)
+    for gone in dict.fromkeys(expired((each for of_market in waived.values() for each in of_market), _today())):
+        warnings.warn(f"{gone.place}: the waiver has expired on {gone.expires}", UserWarning, stacklevel=4)
+    return {
+        name: market.model_copy(update={"amendments": Amendments(waived.get(name, ()), repaired.get(name, ()))})
+        for name, market in markets.items()
+    }
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 def _placed(path: Path, folder: Path) -> Path:
@@ -482,7 +518,7 @@ def _check_version(file: MarkedDocument) -> None:
 def _check_keys(file: MarkedDocument) -> None:
     """Refuse secrets, and the fields of the models that are no keys of the file."""
     for place in file.written:
-        if place == ("path",) or (place[:1] == ("markets",) and place[2:] == ("name",)):
+        if place == ("path",) or (place[:1] == ("markets",) and place[2:] in (("name",), ("amendments",))):
             raise _unknown_key(file, place)
         if place[:1] == ("providers",) and any(SECRET.search(str(part)) for part in place[2:]):
             raise file.error(
@@ -569,7 +605,7 @@ def _problem(file: MarkedDocument, details: ErrorDetails) -> ConfigError:
 
 def _unknown_key(file: MarkedDocument, place: Place) -> ConfigError:
     model = next(model for pattern, model in MODELS.items() if _matches(place, pattern))
-    keys = [key for key in model.model_fields if key not in ("path", "name")]
+    keys = [key for key in model.model_fields if key not in ("path", "name", "amendments")]
     return file.error(place, f"unknown key{_near(str(place[-1]), keys)}; expected one of {', '.join(keys)}")
 
 

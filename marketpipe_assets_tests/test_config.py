@@ -22,7 +22,7 @@ from marketpipe_assets.config import (
 )
 from marketpipe_assets.providers.synthetic import SyntheticProvider
 
-SHAPES = {1: "c04ee9bb44593422"}
+SHAPES = {1: "bf159a39ab62488b"}
 """`config_version` → fingerprint of the keys and values it allows."""
 
 TOP = """\
@@ -470,3 +470,127 @@ def test_sessions_of_a_market_begin_at_its_start_and_reach_past_the_year(tmp_pat
 
     assert sessions.dates[0] == date(2024, 1, 2)
     assert sessions.dates[-1] > date(datetime.now(UTC).year, 12, 31)
+
+
+WAIVER = """\
+- symbol: AAPL
+  first: 2024-01-02
+  last: 2024-01-03
+  rule: impossible_tick
+  reason: the exchange let the trade stand
+  author: ana@example.org
+  expires: 2099-01-01
+"""
+REPAIR = """\
+- symbol: AAPL
+  ts: 2024-01-02T14:30Z
+  set: {high: 101.5, trade_count: 12, vwap: null}
+  reason: the exchange cancelled the trade
+  author: ana@example.org
+"""
+
+
+def amended(folder: Path, waivers: str = "", repairs: str = "", config: str = TOP + MARKET) -> Config:
+    (folder / "waivers.yml").write_text(waivers, encoding="utf-8")
+    (folder / "repairs.yml").write_text(repairs, encoding="utf-8")
+    return config_of(folder, config)
+
+
+def amendment_refusal(folder: Path, waivers: str = "", repairs: str = "") -> str:
+    with pytest.raises(ConfigError) as caught:
+        amended(folder, waivers, repairs)
+    return str(caught.value).replace(f"{folder}/", "")
+
+
+def test_waivers_and_repairs_lie_beside_the_configuration(tmp_path: Path) -> None:
+    market = amended(tmp_path, WAIVER, REPAIR).markets["shares"]
+
+    (waiver,), (repair,) = market.rule_set.waivers, market.rule_set.repairs
+    assert waiver[:4] == ("AAPL", date(2024, 1, 2), date(2024, 1, 3), "impossible_tick")
+    assert waiver.place == "waivers.yml:1"
+    assert repair.ts == datetime(2024, 1, 2, 14, 30, tzinfo=UTC)
+    assert repair.values == {"high": 101.5, "trade_count": 12, "vwap": None}
+
+
+def test_files_of_waivers_may_be_empty_and_have_another_name(tmp_path: Path) -> None:
+    (tmp_path / "let.yml").write_text(WAIVER)
+
+    market = amended(tmp_path, config=f"waivers: ./let.yml\n{TOP}{MARKET}").markets["shares"]
+
+    assert [each.place for each in market.rule_set.waivers] == ["let.yml:1"]
+    assert market.rule_set.repairs == ()
+
+
+def test_a_waiver_is_for_every_market_that_has_the_symbol_unless_it_names_one(tmp_path: Path) -> None:
+    two = TOP + MARKET + MARKET.replace("markets:\n", "").replace("shares", "others")
+
+    both = amended(tmp_path, WAIVER, config=two).markets
+    one = amended(tmp_path, WAIVER + "  market: others\n", config=two).markets
+
+    assert [len(both[name].rule_set.waivers) for name in ("shares", "others")] == [1, 1]
+    assert [len(one[name].rule_set.waivers) for name in ("shares", "others")] == [0, 1]
+
+
+def test_an_expired_waiver_is_a_warning_and_no_longer_counts(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"waivers.yml:1: the waiver has expired on 2024-06-01"):
+        market = amended(tmp_path, WAIVER.replace("2099-01-01", "2024-06-01")).markets["shares"]
+
+    assert market.rule_set.waivers == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("symbol: AAPL", "symbol: MSFT", "waivers.yml:1: 0.symbol: expected a symbol of a market, was 'MSFT'"),
+        ("reason:", "why:", "waivers.yml:5: 0.why: unknown key; expected one of market, symbol, first, last, rule, "),
+        ("rule: impossible_tick", "rule: bad_luck", "waivers.yml:4: 0.rule: expected a rule of out_of_order, "),
+        (
+            "rule: impossible_tick",
+            "rule: duplicate_ts",
+            "waivers.yml:4: 0.rule: expected a rule that can be waived, was duplicate_ts: longer bars rest on it",
+        ),
+        ("rule: impossible_tick", "rule: volume_spike", "waivers.yml:4: 0.rule: expected a rule of out_of_order, "),
+        ("  expires: 2099-01-01\n", "", "waivers.yml:1: 0.expires: expected a date such as 2024-01-02, was missing"),
+        ("2099-01-01", "2099-02-30", "waivers.yml:7: 0.expires: expected a date such as 2024-01-02, was '2099-02-30'"),
+        ("last: 2024-01-03", "last: 2024-01-01", "waivers.yml:3: 0.last: expected a session on or after 2024-01-02, "),
+        ("  author: ana@example.org", "  author:", "waivers.yml:6: 0.author: expected text, was empty"),
+        ("- symbol", "- market: bonds\n  symbol", "waivers.yml:1: 0.market: expected a market of shares, was 'bonds'"),
+    ],
+)
+def test_a_waiver_that_cannot_be_used_is_refused_with_its_line(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert amendment_refusal(tmp_path, WAIVER.replace(old, new)).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("14:30Z", "14:30", "repairs.yml:2: 0.ts: expected a time in UTC such as 2024-01-02T14:30Z, was "),
+        ("high: 101.5", "ts: 1", "repairs.yml:3: 0.set.ts: unknown column; expected one of open, high, low, close, "),
+        ("101.5", "a lot", "repairs.yml:3: 0.set.high: expected a number, was 'a lot'"),
+        ("101.5", "null", "repairs.yml:3: 0.set.high: expected a number, was 'null'"),
+        ("trade_count: 12", "trade_count: 1.5", "repairs.yml:3: 0.set.trade_count: expected a whole number, was '1.5'"),
+        ("{high: 101.5, trade_count: 12, vwap: null}", "{}", "repairs.yml:3: 0.set: expected columns and their values"),
+    ],
+)
+def test_a_repair_that_cannot_be_used_is_refused_with_its_line(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert amendment_refusal(tmp_path, repairs=REPAIR.replace(old, new)).startswith(said)
+
+
+def test_two_repairs_of_one_bar_are_refused(tmp_path: Path) -> None:
+    said = amendment_refusal(tmp_path, repairs=REPAIR + REPAIR)
+
+    assert said == "repairs.yml:7: 1.ts: expected one repair for each bar, was another one at repairs.yml:1"
+
+
+def test_a_file_of_waivers_that_is_no_list_is_refused(tmp_path: Path) -> None:
+    assert amendment_refusal(tmp_path, "waivers: none\n") == "waivers.yml:1: expected a list, an entry for each `- `"
+
+
+def test_a_market_cannot_have_amendments_of_its_own(tmp_path: Path) -> None:
+    assert "amendments: unknown key" in refusal(tmp_path, market_with("amendments: []"))
+
+
+def test_reports_cannot_lie_in_the_lake(tmp_path: Path) -> None:
+    said = refusal(tmp_path, f"lake: ./lake\nreports: ./lake/reports\n{TOP}{MARKET}")
+
+    assert said == "marketpipe.yaml:2: reports: expected a folder outside the lake, was './lake/reports'"

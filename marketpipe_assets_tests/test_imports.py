@@ -21,8 +21,9 @@ MAY_IMPORT = {
     "event_storage": {"event_storage"},
     "logs": {"providers"},
     "marked_yaml": set[str](),
+    "amendment_files": {"marked_yaml", "bars"},
     "upkeep": set[str](),
-    "config": {"marked_yaml", "upkeep", "bars", "lake"},
+    "config": {"marked_yaml", "amendment_files", "upkeep", "bars", "lake"},
 }
 """Part → the parts it may import. Parts that are not named here are entry points, which may import all."""
 

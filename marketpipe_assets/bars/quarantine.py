@@ -1,44 +1,102 @@
 """Split minute bars into the valid and the quarantined. What makes a bar valid is in rules.py."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
 
+from marketpipe_assets.bars.amendments import Repair
 from marketpipe_assets.bars.neighbours import overnight_moves, spikes
 from marketpipe_assets.bars.rules import Rule, RuleSet, Severity
-from marketpipe_assets.bars.schema import BROKEN_RULES, FLAGS
+from marketpipe_assets.bars.schema import BROKEN_RULES, FLAGS, TIMESTAMP
 from marketpipe_assets.bars.sessions import Sessions
 
 PAYLOAD = ("open", "high", "low", "close", "volume", "trade_count", "vwap")
 """What two copies of a bar must share to be identical."""
 
 
+WAIVED, REPAIRED = "waived", "repaired"
+"""Flags of a valid bar beside the rules it broke."""
+
+
 class Split(NamedTuple):
     """Every bar of the input, in exactly one of the two.
 
-    `valid` has `flags`, the WARN rules a bar broke (null: none), and is sorted by symbol in the order of arrival, then
-    `ts`. `quarantined` has `broken_rules`, every rule a bar broke, in the order of arrival. `broken` counts bars by
-    rule, whatever its severity.
+    `valid` has `flags`, the rules of severity WARN a bar broke and those that were waived, then `waived` and
+    `repaired` (null: none), and is sorted by symbol in the order of arrival, then `ts`; a repaired bar has its
+    repaired values. `quarantined` has `broken_rules`, every rule a bar broke, in the order of arrival, as the bar
+    arrived. `broken` counts bars by rule, whatever its severity, `waived` those for which it was waived. `mended` are
+    the repairs that found their bar. `verdict` is `broken_mask` of the input's rows, with the repairs.
     """
 
     valid: pl.DataFrame
     quarantined: pl.DataFrame
     broken: Mapping[str, int]
+    waived: Mapping[str, int]
+    mended: Collection[Repair]
+    verdict: pl.Series
 
 
 def split_by_rules(bars: pl.DataFrame, rule_set: RuleSet, sessions: Sessions) -> Split:
-    """Judge bars in the order they arrived. `bars` has `schema.BAR_COLUMNS`, rows grouped by symbol and session."""
+    """Judge bars in the order they arrived, with the rule set's repairs and waivers.
+
+    `bars` has `schema.BAR_COLUMNS`, rows grouped by symbol and session.
+    """
     rules = rule_set.rules
-    verdict = broken_mask(bars, rule_set, sessions)
-    errors = _bits(rules, Severity.ERROR)
-    bad = verdict & errors != 0
-    flagged = verdict & _bits(rules, Severity.WARN)
-    valid = bars.with_columns(_names(flagged, rules).alias("flags").cast(FLAGS["flags"])).filter(~bad)
+    mended, judged = repaired(bars, rule_set.repairs)
+    verdict = broken_mask(judged, rule_set, sessions)
+    waived = verdict & waived_mask(judged, verdict, rule_set)
+    bad = (verdict & _bits(rules, Severity.ERROR)) & ~waived != 0
+    flagged = verdict & _bits(rules, Severity.WARN) | waived
+    if rule_set.waivers:
+        flagged |= (waived != 0).cast(pl.UInt32) * (1 << len(rules))
+    if mended:
+        flagged |= _is_repaired(bars, mended).cast(pl.UInt32) * (2 << len(rules))
+    names = (*rules, WAIVED, REPAIRED)
+    valid = judged.with_columns(_names(flagged, names).alias("flags").cast(FLAGS["flags"])).filter(~bad)
     quarantined = bars.filter(bad).with_columns(
-        _names(verdict.filter(bad), rules).alias("broken_rules").cast(BROKEN_RULES["broken_rules"])
+        _names(verdict.filter(bad), names).alias("broken_rules").cast(BROKEN_RULES["broken_rules"])
     )
-    return Split(_sorted_by_time(valid), quarantined, _counts(verdict, rules))
+    return Split(_sorted_by_time(valid), quarantined, _counts(verdict, rules), _counts(waived, rules), mended, verdict)
+
+
+def repaired(bars: pl.DataFrame, repairs: Sequence[Repair]) -> tuple[Sequence[Repair], pl.DataFrame]:
+    """The repairs whose bar is among these, and the bars with their values."""
+    keys = bars.filter(_is_repaired(bars, repairs)).select("symbol", "ts").rows() if repairs else []
+    mended = [each for each in repairs if (each.symbol, each.ts) in set(keys)]
+    if not mended:
+        return [], bars
+    key = ("symbol", "ts")
+    for column in {column: None for each in mended for column in each.values}:
+        of_column = [(*each[:2], each.values[column]) for each in mended if column in each.values]
+        new = pl.DataFrame(of_column, {"symbol": pl.String, "ts": TIMESTAMP, "new": bars.schema[column]}, orient="row")
+        found = bars.select(key).join(
+            new.with_columns(set=True), on=key, how="left", maintain_order="left", nulls_equal=True
+        )
+        value = pl.when(found["set"].fill_null(False)).then(found["new"]).otherwise(pl.col(column))
+        bars = bars.with_columns(value.alias(column))
+    return mended, bars
+
+
+def _is_repaired(bars: pl.DataFrame, repairs: Iterable[Repair]) -> pl.Series:
+    keys = pl.DataFrame([each[:2] for each in repairs], {"symbol": pl.String, "ts": TIMESTAMP}, orient="row")
+    on = ["symbol", "ts"]
+    return bars.select(pl.struct(on).is_in(keys.select(pl.struct(on)).to_series().implode())).to_series()
+
+
+def waived_mask(bars: pl.DataFrame, verdict: pl.Series, rule_set: RuleSet) -> pl.Series:
+    """One integer per bar: bit n is set where a waiver excuses the bar from the n-th of `rule_set.rules`."""
+    none = pl.Series("waived", pl.repeat(0, bars.height, dtype=pl.UInt32, eager=True))
+    broken = (verdict != 0).arg_true() if rule_set.waivers else none.head(0)
+    if broken.is_empty():
+        return none
+    bit = {name: 1 << number for number, name in enumerate(rule_set.rules)}
+    few = bars.select(pl.col("symbol", "session_date").gather(broken))
+    masks = none.gather(broken)
+    for waiver in rule_set.waivers:
+        theirs = (pl.col("symbol") == waiver.symbol) & pl.col("session_date").is_between(waiver.first, waiver.last)
+        masks |= few.select(theirs.cast(pl.UInt32) * bit[waiver.rule]).to_series()
+    return none.scatter(broken, masks)
 
 
 def broken_mask(bars: pl.DataFrame, rule_set: RuleSet, sessions: Sessions) -> pl.Series:
@@ -84,7 +142,7 @@ def _bits(rules: Mapping[str, Rule], severity: Severity) -> int:
     return sum(1 << number for number, rule in enumerate(rules.values()) if rule.severity == severity)
 
 
-def _names(masks: pl.Series, rules: Mapping[str, Rule]) -> pl.Series:
+def _names(masks: pl.Series, rules: Sequence[str]) -> pl.Series:
     if not masks.max():
         return pl.Series("names", pl.repeat(None, masks.len(), dtype=pl.List(pl.String), eager=True))
     distinct = masks.unique()

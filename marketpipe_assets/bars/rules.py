@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from marketpipe_assets.bars.amendments import Repair, Waiver
 from marketpipe_assets.bars.neighbours import close, high, low, open_, same_session
 
 Limits = Mapping[str, float]
@@ -276,11 +277,13 @@ WITHOUT_VOLUME = frozenset({"index", "fx"})
 
 @dataclass(frozen=True)
 class RuleSet:
-    """The rules of one market: which apply, how grave each is, and its limit."""
+    """The rules of one market: which apply, how grave each is, its limit, and what is waived or repaired."""
 
     asset_class: str
     severities: Mapping[str, Severity] = field(default_factory=dict)
     own_limits: Limits = field(default_factory=dict)
+    waivers: tuple[Waiver, ...] = ()
+    repairs: tuple[Repair, ...] = ()
 
     def __post_init__(self) -> None:
         if self.asset_class not in LIMITS:
@@ -298,6 +301,9 @@ class RuleSet:
         raised = sorted(name for name in ACROSS_SESSIONS if self.severities.get(name, Severity.INFO) != Severity.INFO)
         if raised:
             raise ValueError(f"expected severity INFO for {', '.join(raised)}: it looks at another session")
+        for waiver in self.waivers:
+            if waiver.rule not in self.waivable:
+                raise ValueError(f"expected a rule of {', '.join(self.waivable)}, was {waiver.rule!r}")
 
     @property
     def rules(self) -> Mapping[str, Rule]:
@@ -307,6 +313,13 @@ class RuleSet:
             for name, rule in RULES.items()
             if not (rule.needs_volume and self.asset_class in WITHOUT_VOLUME)
         }
+
+    @property
+    def waivable(self) -> tuple[str, ...]:
+        """Rules whose breach does something that a waiver can undo."""
+        return tuple(
+            name for name, rule in self.rules.items() if name not in STRUCTURAL and rule.severity != Severity.INFO
+        )
 
     @property
     def limits(self) -> Limits:

@@ -39,7 +39,7 @@ MEANING: Mapping[str, str] = {
     "session": "regular, pre or post market; null on a day without a session",
     "provider": "who gave the bar",
     "feed": "the provider's variant",
-    "flags": "rules of severity WARN the bar broke; null: none",
+    "flags": "rules of severity WARN the bar broke, and those waived for it; then waived, repaired; null: none",
     "broken_rules": "every rule the bar broke",
     "fetched_at": "since when this version of the bar's day stood; null where that is not known",
     "superseded_at": "when the provider's next version of the bar's day was fetched",
