@@ -58,7 +58,7 @@ PACKAGED = Path(__file__).with_name("default.yaml")
 INSTANCE = Path(__file__).with_name("dagster.yaml")
 
 RESERVED_NAMES = frozenset({"main", "information_schema", "pg_catalog", "system", "temp"})
-RESOURCE_NAMES = frozenset({"lake", "catalog", "io_manager"})  # beside which providers stand in Dagster
+RESOURCE_NAMES = frozenset({"lake", "catalog", "io_manager", "reports"})  # beside which providers stand in Dagster
 SECRET = re.compile(r"(^|[_-])(api[_-]?key|key|secret|token|password|passphrase|credentials?)([_-]|$)", re.IGNORECASE)
 
 LEGACY_VARIABLES: Mapping[str, str] = {

@@ -31,6 +31,7 @@ def definitions_of(config: Config) -> dg.Definitions:
                 **{name: provider_of(name, each) for name, each in config.providers.items()},
                 "lake": config.lake,
                 "catalog": catalog,
+                "reports": config.reports,
                 "io_manager": LakeIOManager(config.lake, config.markets, catalog),
             },
             executor=dg.in_process_executor,

@@ -17,11 +17,12 @@ MAY_IMPORT = {
     "lake": {"bars", "lake"},
     "catalog": {"bars", "catalog"},
     "providers": {"bars", "providers"},
-    "defs": {"bars", "lake", "catalog", "providers", "defs", "config", "upkeep"},
+    "defs": {"bars", "lake", "catalog", "providers", "defs", "config", "upkeep", "reports"},
     "event_storage": {"event_storage"},
     "logs": {"providers"},
     "marked_yaml": set[str](),
     "amendment_files": {"marked_yaml", "bars"},
+    "reports": {"bars", "lake"},
     "upkeep": set[str](),
     "config": {"marked_yaml", "amendment_files", "upkeep", "bars", "lake"},
 }

@@ -1,11 +1,13 @@
 """Split minute bars into the valid and the quarantined. What makes a bar valid is in rules.py."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import date
 from typing import NamedTuple
 
 import polars as pl
 
 from marketpipe_assets.bars.amendments import Repair
+from marketpipe_assets.bars.clock import days_of, minutes_of
 from marketpipe_assets.bars.neighbours import overnight_moves, spikes
 from marketpipe_assets.bars.rules import Rule, RuleSet, Severity
 from marketpipe_assets.bars.schema import BROKEN_RULES, FLAGS, TIMESTAMP
@@ -76,6 +78,16 @@ def repaired(bars: pl.DataFrame, repairs: Sequence[Repair]) -> tuple[Sequence[Re
         value = pl.when(found["set"].fill_null(False)).then(found["new"]).otherwise(pl.col(column))
         bars = bars.with_columns(value.alias(column))
     return mended, bars
+
+
+def without_bar(
+    split: Split, repairs: Sequence[Repair], sessions: Sessions, symbols: Collection[str], dates: Collection[date]
+) -> list[Repair]:
+    """The repairs of these symbols and sessions that found no bar in the split."""
+    ours = [each for each in repairs if each.symbol in symbols and each not in split.mended]
+    days = sessions.trading_days(minutes_of(pl.Series([each.ts for each in ours], dtype=TIMESTAMP)))
+    owned = days_of(pl.Series(sorted(sessions.owned_dates(dates)), dtype=pl.Date))
+    return [each for each, day in zip(ours, days, strict=True) if day in owned]
 
 
 def _is_repaired(bars: pl.DataFrame, repairs: Iterable[Repair]) -> pl.Series:

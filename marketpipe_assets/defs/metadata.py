@@ -7,6 +7,8 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
+from marketpipe_assets.bars.amendments import Repair
+from marketpipe_assets.bars.quarantine import REPAIRED, WAIVED, Split
 from marketpipe_assets.bars.rules import Rule
 from marketpipe_assets.bars.schema import MEANING, PRICES, TIMESTAMP, columns_of
 from marketpipe_assets.lake.merge import Written
@@ -35,12 +37,32 @@ def bars_metadata(
     }
 
 
-def broken_metadata(broken: Mapping[str, int], rules: Mapping[str, Rule]) -> Mapping[str, dg.MetadataValue]:
-    """Bars by rule they broke, most first, with what follows from it."""
-    most_first = sorted(broken.items(), key=lambda item: -item[1])
-    rows = [(name, rules[name].severity.value, bars, rules[name].sentence) for name, bars in most_first]
-    table = pl.DataFrame(rows, schema=["rule", "severity", "bars", "what a good bar holds"], orient="row")
-    return {"broken_rules": dg.MetadataValue.md(markdown(table)) if rows else dg.MetadataValue.text("none")}
+def verdict_metadata(
+    split: Split, rules: Mapping[str, Rule], idle: Sequence[Repair], report: Path
+) -> Mapping[str, dg.MetadataValue]:
+    """What the rules said of a run's bars: a summary, bars by rule they broke with what follows, and the CSV report.
+
+    `idle` are repairs that found no bar.
+    """
+    counts = {"raw": split.verdict.len(), "valid": split.valid.height, "quarantined": split.quarantined.height}
+    marks = {mark: int(split.valid["flags"].list.contains(mark).sum()) for mark in (WAIVED, REPAIRED)}
+    said = [", ".join(f"{bars:,} {what}" for what, bars in {**counts, **marks}.items()) + "."]
+    said += [f"No bar for the repair of {each.symbol} at {each.ts:%Y-%m-%d %H:%M} UTC ({each.place})." for each in idle]
+    return {
+        "summary": dg.MetadataValue.md("\n\n".join([*said, _by_rule(split, rules)])),
+        "broken_rules": dg.MetadataValue.int(sum(split.broken.values())),
+        "report": dg.MetadataValue.path(str(report)),
+    }
+
+
+def _by_rule(split: Split, rules: Mapping[str, Rule]) -> str:
+    most_first = sorted(split.broken.items(), key=lambda item: -item[1])
+    rows = [
+        (name, rules[name].severity.value, bars, split.waived.get(name, 0), rules[name].sentence)
+        for name, bars in most_first
+    ]
+    schema = ["rule", "severity", "bars", "waived", "what a good bar holds"]
+    return markdown(pl.DataFrame(rows, schema, orient="row")) if rows else "No rule is broken."
 
 
 def restated_metadata(restated: pl.DataFrame) -> Mapping[str, dg.MetadataValue]:

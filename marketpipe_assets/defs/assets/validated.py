@@ -5,13 +5,15 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
-from marketpipe_assets.bars.quarantine import split_by_rules
+from marketpipe_assets.bars.audit import audit
+from marketpipe_assets.bars.quarantine import split_by_rules, without_bar
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.assets import raw
 from marketpipe_assets.defs.ledger import begin, count, timed
-from marketpipe_assets.defs.metadata import broken_metadata, column_schema
+from marketpipe_assets.defs.metadata import column_schema, verdict_metadata
 from marketpipe_assets.defs.partitions import WHOLE_RANGE, selection_of
+from marketpipe_assets.reports import write_reports
 
 VALID = "bars_1m"
 QUARANTINED = "quarantined_bars_1m"
@@ -19,7 +21,7 @@ QUARANTINED = "quarantined_bars_1m"
 DESCRIPTIONS = {
     VALID: (
         "1-minute bars that broke no rule of severity ERROR: unique by symbol and minute, sorted by time, on whole "
-        "minutes, with finite prices. `flags` names the warnings a bar raised."
+        "minutes, with finite prices. `flags` names the warnings a bar raised, and whether it was waived or repaired."
     ),
     QUARANTINED: (
         "1-minute bars that broke a rule, as the provider gave them, with `broken_rules`. Nothing is dropped: a raw "
@@ -30,7 +32,6 @@ DESCRIPTIONS = {
 
 def validated_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     """The asset pair that judges raw bars in one pass."""
-    rule_set = market.rule_set
 
     @dg.multi_asset(
         name=f"{market.name}_validated",
@@ -38,7 +39,7 @@ def validated_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> 
         backfill_policy=WHOLE_RANGE,
         group_name=market.name,
         ins={"raw_bars": dg.AssetIn([market.name, raw.TABLE])},
-        required_resource_keys={"catalog"},
+        required_resource_keys={"catalog", "reports"},
         outs={
             table: dg.AssetOut(
                 key=[market.name, table],
@@ -52,12 +53,18 @@ def validated_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> 
     )
     def validated(context: dg.AssetExecutionContext, raw_bars: pl.DataFrame) -> Iterator[dg.Output[pl.DataFrame]]:
         catalog: Catalog = context.resources.catalog
-        begin(catalog, market, context.run.run_id, selection_of(context.partition_keys))
-        with timed(catalog, market, context.run.run_id, "validate"):
+        rule_set, selection = market.rule_set, selection_of(context.partition_keys)
+        begin(catalog, market, context.run_id, selection)
+        with timed(catalog, market, context.run_id, "validate"):
             split = split_by_rules(raw_bars, rule_set, market.sessions)
-        count(catalog, market, context.run.run_id, "validate", split.broken)
-        broken = broken_metadata(split.broken, rule_set.rules)
-        yield dg.Output(split.valid, VALID, metadata=broken)
-        yield dg.Output(split.quarantined, QUARANTINED, metadata=broken)
+        count(catalog, market, context.run_id, "validate", split.broken)
+        idle = without_bar(split, rule_set.repairs, market.sessions, *selection)
+        for repair in idle:
+            context.log.warning("no bar for the repair of %s at %s (%s)", repair.symbol, repair.ts, repair.place)
+        rows = audit(raw_bars, split, rule_set)
+        report = write_reports(context.resources.reports, context.run_id, rows, selection.symbols)
+        said = verdict_metadata(split, rule_set.rules, idle, report)
+        yield dg.Output(split.valid, VALID, metadata=said)
+        yield dg.Output(split.quarantined, QUARANTINED, metadata=said)
 
     return validated

@@ -1,0 +1,79 @@
+"""The list of every rule that a bar broke, one row each, for people and spreadsheets."""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from marketpipe_assets.bars.quarantine import Split
+from marketpipe_assets.bars.rules import RuleSet
+
+AUDIT_COLUMNS: Mapping[str, pl.DataType] = {
+    "symbol": pl.String(),
+    "ts_ns": pl.Int64(),
+    "reason": pl.String(),
+    "rule": pl.String(),
+    "severity": pl.String(),
+    "detail": pl.String(),
+    "ts": pl.String(),
+}
+"""`ts_ns` is the bar's first instant in nanoseconds since 1970, `reason` what a good bar holds, `detail` the bar."""
+
+DETAILS = ("open", "high", "low", "close", "volume")
+
+
+def audit(bars: pl.DataFrame, split: Split, rule_set: RuleSet) -> pl.DataFrame:
+    """`AUDIT_COLUMNS` of these judged bars, in the order they arrived; no row where no rule is broken.
+
+    Values are those that arrived; what was repaired or waived says so in `detail`, with the reason.
+    """
+    broken = split.verdict != 0
+    if not broken.any():
+        return pl.DataFrame(schema=AUDIT_COLUMNS)
+    few = bars.with_row_index().with_columns(split.verdict.alias("verdict")).filter(broken)
+    by_rule = [
+        few.filter(pl.col("verdict") & (1 << number) != 0).with_columns(
+            pl.lit(name).alias("rule"),
+            pl.lit(rule.severity.value).alias("severity"),
+            pl.lit(rule.sentence).alias("reason"),
+            _waived(name, rule_set).alias("waived"),
+        )
+        for number, (name, rule) in enumerate(rule_set.rules.items())
+    ]
+    values = pl.concat_str(
+        [pl.format(f"{name} {{}}", pl.col(name).cast(pl.String).fill_null("missing")) for name in DETAILS],
+        separator=", ",
+    )
+    detail = pl.concat_str([values, _repaired(split), pl.col("waived")], separator="; ", ignore_nulls=True)
+    ts = pl.col("ts")
+    return (
+        pl.concat(by_rule)
+        .sort("index", maintain_order=True)
+        .select(
+            "symbol",
+            ts.dt.epoch("ns").alias("ts_ns"),
+            "reason",
+            "rule",
+            "severity",
+            detail.alias("detail"),
+            ts.dt.strftime("%Y-%m-%dT%H:%M:%SZ").alias("ts"),
+        )
+    )
+
+
+def _waived(rule: str, rule_set: RuleSet) -> pl.Expr:
+    said = pl.lit(None, pl.String)
+    for waiver in rule_set.waivers:
+        if waiver.rule == rule:
+            theirs = (pl.col("symbol") == waiver.symbol) & pl.col("session_date").is_between(waiver.first, waiver.last)
+            said = pl.when(theirs).then(pl.lit(f"waived: {waiver.reason} ({waiver.author})")).otherwise(said)
+    return said
+
+
+def _repaired(split: Split) -> pl.Expr:
+    said = pl.lit(None, pl.String)
+    for repair in split.mended:
+        theirs = (pl.col("symbol") == repair.symbol) & (pl.col("ts") == repair.ts)
+        said = (
+            pl.when(theirs).then(pl.lit(f"still so when repaired: {repair.reason} ({repair.author})")).otherwise(said)
+        )
+    return said
