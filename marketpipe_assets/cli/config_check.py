@@ -1,21 +1,28 @@
 """`marketpipe config check`: whether a configuration can be used."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from marketpipe_assets.bars.amendments import expired
 from marketpipe_assets.cli.options import configuration
-from marketpipe_assets.cli.outcome import user_input
+from marketpipe_assets.cli.outcome import UserError, user_input
 from marketpipe_assets.config import Config, Market
 
 
 def check(
     path: Annotated[Path | None, typer.Argument(help="A marketpipe.yaml.", show_default="the one in use")] = None,
 ) -> None:
-    """Load a configuration, make every provider, and count every market's partitions. Fetches nothing."""
+    """Load a configuration, make every provider, and count every market's partitions. Fetches nothing.
+
+    Exits 2 where a waiver has expired: it no longer counts, so either the entry or the bars' state is out of date.
+    """
     config = configuration(path)
     lines = usable(config)
+    if gone := _expired(config):
+        raise UserError("\n".join(gone))
     typer.echo(f"{config.path or 'the packaged default'} can be used; lake {config.lake}")
     for line in lines:
         typer.echo(line)
@@ -29,6 +36,15 @@ def usable(config: Config) -> list[str]:
         for name, block in config.providers.items():
             provider_of(name, block)
         return [_line(market) for market in config.markets.values()]
+
+
+def _expired(config: Config) -> list[str]:
+    waivers = dict.fromkeys(each for market in config.markets.values() for each in market.amendments.waivers)
+    return [
+        f"{config.waivers.with_name(each.place)}: expected a waiver that stands, was one that expired on "
+        f"{each.expires}: renew or remove it, then marketpipe aggregate judges {each.symbol} again"
+        for each in expired(waivers, datetime.now(UTC).date())
+    ]
 
 
 def _line(market: Market) -> str:

@@ -41,6 +41,19 @@ def test_check_makes_every_provider(tmp_path: Path) -> None:
     assert f"error: {path}:5: provider coins: sead" in result.stderr
 
 
+def test_check_fails_where_a_waiver_has_expired_and_names_its_line(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    entry = "\n- {symbol: AAPL, first: 2024-01-02, rule: bad_tick, reason: so, author: ana, expires: 2024-02-01}\n"
+    (tmp_path / "waivers.yml").write_text(entry)
+
+    result = marketpipe("config", "check", path)
+
+    assert result.exit_code == 2
+    assert (
+        f"error: {tmp_path / 'waivers.yml'}:2: expected a waiver that stands, was one that expired on" in result.stderr
+    )
+
+
 def test_a_newer_version_is_a_note(tmp_path: Path) -> None:
     result = marketpipe("config", "check", configured(tmp_path, CONFIGURATION.replace("version: 1", "version: 2")))
 

@@ -54,15 +54,15 @@ def validated_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> 
     def validated(context: dg.AssetExecutionContext, raw_bars: pl.DataFrame) -> Iterator[dg.Output[pl.DataFrame]]:
         catalog: Catalog = context.resources.catalog
         rule_set, selection = market.rule_set, selection_of(context.partition_keys)
-        begin(catalog, market, context.run_id, selection)
-        with timed(catalog, market, context.run_id, "validate"):
+        begin(catalog, market, context.run.run_id, selection)
+        with timed(catalog, market, context.run.run_id, "validate"):
             split = split_by_rules(raw_bars, rule_set, market.sessions)
-        count(catalog, market, context.run_id, "validate", split.broken)
+        count(catalog, market, context.run.run_id, "validate", split.broken)
         idle = without_bar(split, rule_set.repairs, market.sessions, *selection)
         for repair in idle:
             context.log.warning("no bar for the repair of %s at %s (%s)", repair.symbol, repair.ts, repair.place)
         rows = audit(raw_bars, split, rule_set)
-        report = write_reports(context.resources.reports, context.run_id, rows, selection.symbols)
+        report = write_reports(context.resources.reports, context.run.run_id, rows, selection.symbols)
         said = verdict_metadata(split, rule_set.rules, idle, report)
         yield dg.Output(split.valid, VALID, metadata=said)
         yield dg.Output(split.quarantined, QUARANTINED, metadata=said)
