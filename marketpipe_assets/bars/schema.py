@@ -51,6 +51,11 @@ VENDOR_COLUMNS: Mapping[str, pl.DataType] = {
 }
 """What a provider answers: a bar before the calendar has said which session it belongs to."""
 
+VENDOR_DAY_COLUMNS: Mapping[str, pl.DataType] = {
+    name: dtype for name, dtype in BAR_COLUMNS.items() if name not in ("ts", "session")
+}
+"""What a provider answers that gives days of its own: one bar of each symbol and session date."""
+
 OPTIONAL = ("trade_count", "vwap")
 """Columns a provider may leave out; they are then null."""
 

@@ -126,9 +126,7 @@ def _starts(*keys: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
     return np.concatenate(([0], np.flatnonzero(changes) + 1))
 
 
-def _merge(
-    file: BarFile, lake: Path, locks: Path, part: _Part, dates: Sequence[date], fetch: Fetch | None
-) -> _Merged:
+def _merge(file: BarFile, lake: Path, locks: Path, part: _Part, dates: Sequence[date], fetch: Fetch | None) -> _Merged:
     path = file.below(lake)
     asked = _asked(file, fetch)
     if not part.days and not asked and not path.exists():

@@ -1,7 +1,7 @@
 """Minute bars and corporate actions of Alpaca: US stocks by feed, and crypto pairs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import chain
 from operator import attrgetter
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -11,9 +11,10 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from marketpipe_assets.bars.schema import VENDOR_COLUMNS, empty
+from marketpipe_assets.bars.schema import VENDOR_COLUMNS, VENDOR_DAY_COLUMNS, empty
 from marketpipe_assets.providers.base import (
     AuthFailed,
+    BadRequest,
     Capabilities,
     Malformed,
     NotEntitled,
@@ -21,6 +22,7 @@ from marketpipe_assets.providers.base import (
     ProviderError,
     Rate,
 )
+from marketpipe_assets.providers.days import dated, whole_days
 from marketpipe_assets.providers.http import Answer, HttpProvider, Request, by_status, closed_before
 
 PAGE = 10_000
@@ -32,6 +34,7 @@ LONGEST_SYMBOLS = 1_800
 """Characters of the list of symbols in one address; Alpaca takes some 2 kB of address."""
 
 CRYPTO_FEED = "us"
+NEW_YORK = "America/New_York"
 
 ACTIONS: Mapping[str, pl.DataType] = {
     "action": pl.String(),
@@ -132,6 +135,7 @@ class AlpacaProvider(HttpProvider):
         concurrency=4,
         secrets=(*KEY, *SECRET),
         keyless=True,
+        daily_bars=True,
         paid_plan="for the last 15 minutes of sip",
     )
     hosts: ClassVar[tuple[str, ...]] = ("data.alpaca.markets",)
@@ -191,6 +195,21 @@ class AlpacaProvider(HttpProvider):
         place = pl.col("symbol").replace_strict(wanted, range(len(wanted)), return_dtype=pl.Int64)
         return self.checked(bars.sort(place, maintain_order=True), start, end)
 
+    def daily_bars(self, symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:
+        """As `BarProvider` says, for stocks: the day of the feed. Days of coins are refused, they are not UTC's."""
+        if coins := [symbol for symbol in symbols if "/" in symbol]:
+            raise BadRequest(f"{self.name}: expected stocks to give days of, was {', '.join(coins)}")
+        first, last = (datetime.combine(day, time(), UTC) for day in (min(dates), max(dates)))
+        end = closed_before(last + timedelta(days=1))
+        if first >= end or not symbols:
+            return empty(VENDOR_DAY_COLUMNS)
+        self._check_keys()
+        self._check_age(end)
+        batches = list(self._batches(list(dict.fromkeys(symbols))))
+        pages = self.in_parallel(lambda batch: self._bars(self._stocks, batch, first, end, "1Day"), batches)
+        bars = self.checked(pl.concat([empty(VENDOR_COLUMNS), *chain.from_iterable(pages)]), first, end)
+        return whole_days(dated(bars, NEW_YORK), symbols, dates)
+
     def corporate_actions(self, symbols: Sequence[str], start: date, end: date) -> pl.DataFrame:
         """Actions of every kind that Alpaca processed in `[start, end)`; columns are `ACTIONS`.
 
@@ -239,10 +258,12 @@ class AlpacaProvider(HttpProvider):
         if batch:
             yield batch
 
-    def _bars(self, endpoint: Endpoint, symbols: Sequence[str], start: datetime, end: datetime) -> list[pl.DataFrame]:
+    def _bars(
+        self, endpoint: Endpoint, symbols: Sequence[str], start: datetime, end: datetime, timeframe: str = "1Min"
+    ) -> list[pl.DataFrame]:
         params = {
             "symbols": ",".join(symbols),
-            "timeframe": "1Min",
+            "timeframe": timeframe,
             "start": _rfc3339(start),
             "end": _rfc3339(end - timedelta(microseconds=1)),
             "limit": PAGE,

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from math import ceil
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -115,6 +115,8 @@ class Capabilities(BaseModel):
     """Environment variables its secrets are read from."""
     keyless: bool = True
     """Whether something is answered without secrets."""
+    daily_bars: bool = False
+    """Whether it gives daily bars of its own, which minutes can be tied out with."""
     paid_plan: str = "no"
     """Whether minutes need a paid plan: no, yes, or for what."""
 
@@ -145,6 +147,16 @@ class BarProvider(ConfigurableResource, ABC):  # type: ignore[type-arg]  # Confi
 
         Raises `ProviderError` where the vendor could not answer in full.
         """
+
+    def daily_bars(self, symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:
+        """The vendor's own day of each symbol on these dates, not one made from its minutes.
+
+        Columns are `bars.schema.VENDOR_DAY_COLUMNS`, prices unadjusted, rows by symbol in the order asked, then date,
+        at most one for each. A day the vendor does not have has no row. Raises `ProviderError` where the vendor could
+        not answer in full, `BadRequest` where it gives no daily bars (`capabilities.daily_bars`).
+        """
+        asked = f"{len(symbols)} symbols on {len(dates)} dates"
+        raise BadRequest(f"{type(self).__name__} gives no daily bars of its own: {asked} were asked for")
 
     def remaining_requests(self) -> int | None:
         """Requests that can be sent at this moment; None where there is no quota, or no key that it is counted by."""

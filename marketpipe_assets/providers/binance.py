@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from hashlib import sha256
 from itertools import groupby
@@ -16,7 +16,7 @@ import msgspec
 import polars as pl
 from pydantic import Field
 
-from marketpipe_assets.bars.schema import PRICES, TIMESTAMP, VENDOR_COLUMNS, conform, empty
+from marketpipe_assets.bars.schema import PRICES, TIMESTAMP, VENDOR_COLUMNS, VENDOR_DAY_COLUMNS, conform, empty
 from marketpipe_assets.providers.base import (
     BadFile,
     BadRequest,
@@ -28,6 +28,7 @@ from marketpipe_assets.providers.base import (
     RateLimited,
     Transient,
 )
+from marketpipe_assets.providers.days import dated, whole_days
 from marketpipe_assets.providers.formats.archive import Limits
 from marketpipe_assets.providers.formats.binance import Binance
 from marketpipe_assets.providers.formats.reader import DatedFile, Settings, folder_name
@@ -102,6 +103,16 @@ class Span(NamedTuple):
     stamp: str = ""
 
 
+class Interval(NamedTuple):
+    """A length of bars, as Binance names it."""
+
+    name: str
+    milliseconds: int
+
+
+MINUTELY, DAILY = Interval("1m", MINUTE_MS), Interval("1d", 86_400_000)
+
+
 class BinanceProvider(HttpProvider):
     """Symbols are `BTC/USDT`, `BTC-USDT` or `BTCUSDT`. An archive that is not there is made up for by REST.
 
@@ -119,6 +130,7 @@ class BinanceProvider(HttpProvider):
         symbols_per_request=1,
         rates=(Rate(3_000, 60),),
         quota_per="address",
+        daily_bars=True,
         concurrency=8,
     )
     hosts: ClassVar[tuple[str, ...]] = (REST, ARCHIVES)
@@ -163,6 +175,16 @@ class BinanceProvider(HttpProvider):
         first = self._bars(*asked[0])
         return pl.concat([first, *self.in_parallel(lambda each: self._bars(*each), asked[1:])])
 
+    def daily_bars(self, symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:
+        """As `BarProvider` says, by REST: Binance's days are UTC's."""
+        if not symbols or not dates:
+            return empty(VENDOR_DAY_COLUMNS)
+        first, last = (datetime.combine(day, time(), UTC) for day in (min(dates), max(dates)))
+        span, wanted = Span(first, last + DAY), list(dict.fromkeys(symbols))
+        bars = [self._asked(wanted[0], span, DAILY)]
+        bars += self.in_parallel(lambda symbol: self._asked(symbol, span, DAILY), wanted[1:])
+        return whole_days(dated(pl.concat(bars), "UTC"), symbols, dates)
+
     def _closed_before(self, end: datetime) -> datetime:
         end = closed_before(end)
         if datetime.now(UTC) - end > JUST_NOW:
@@ -181,20 +203,20 @@ class BinanceProvider(HttpProvider):
                 return self._archived(symbol, span)
         return self._asked(symbol, span)
 
-    def _asked(self, symbol: str, span: Span) -> pl.DataFrame:
+    def _asked(self, symbol: str, span: Span, interval: Interval = MINUTELY) -> pl.DataFrame:
         end = _milliseconds(span.end)
 
         def page(token: str | None) -> tuple[tuple[datetime, list[Kline]], str | None]:
             first = int(token or _milliseconds(span.start))
             params: Mapping[str, str | int] = {
                 "symbol": _spelled(symbol),
-                "interval": "1m",
+                "interval": interval.name,
                 "startTime": first,
                 "endTime": end - 1,
                 "limit": PAGE,
             }
             klines = self.fetch(Request("/api/v3/klines", params, weight=PAGE_WEIGHT), list[Kline])
-            following = max((kline.opened for kline in klines), default=end) + MINUTE_MS
+            following = max((kline.opened for kline in klines), default=end) + interval.milliseconds
             return (_instant(first), klines), f"{following}" if following < end else None
 
         frames = [self.checked(self._frame(symbol, klines), first, span.end) for first, klines in self.pages(page)]

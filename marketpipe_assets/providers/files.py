@@ -1,8 +1,8 @@
 """Bars from local vendor files: a drop folder is a provider like any other. What a file looks like is in formats/."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import ClassVar, Self
 from zoneinfo import available_timezones
@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from marketpipe_assets.bars.schema import VENDOR_COLUMNS, conform
 from marketpipe_assets.providers.base import BarProvider, Capabilities, ProviderError
+from marketpipe_assets.providers.days import whole_days
 from marketpipe_assets.providers.formats import FORMATS
 from marketpipe_assets.providers.formats.archive import Limits
 from marketpipe_assets.providers.formats.reader import Reader, Settings
@@ -30,6 +31,7 @@ class FilesProvider(BarProvider):
         asset_classes=("equity", "crypto", "future", "index", "fx"),
         history="what the files hold",
         times="as the format says; a CSV or Parquet mapping must say start or end",
+        daily_bars=True,
     )
 
     name: str = Field(default="files", description="Name of the provider, kept with each bar")
@@ -48,6 +50,8 @@ class FilesProvider(BarProvider):
     header: bool = Field(default=True, description="csv: the first row has the names; else columns count from 0")
     skip_rows: int = Field(default=0, ge=0, description="csv: rows above the header or the first bar to leave out")
     time_format: str | None = Field(default=None, description="csv, parquet: strftime form of times, if not ISO 8601")
+    daily_path: str | None = Field(default=None, description="csv: files of daily bars, e.g. daily/{symbol}.csv")
+    daily_columns: dict[str, str] | None = Field(default=None, description="csv: our columns → those of daily files")
     max_members: int = Field(default=Limits().members, gt=0, description="Most members of one archive")
     max_expanded_bytes: int = Field(default=Limits().expanded_bytes, gt=0, description="Most bytes one file may hold")
     max_ratio: int = Field(default=Limits().ratio, gt=0, description="Most expanded bytes per compressed byte")
@@ -71,20 +75,33 @@ class FilesProvider(BarProvider):
         return self
 
     def minute_bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
+        ours = self._vendor_names(symbols)
+        read = self._reader().bars(list(ours), start, end)
+        inside = self._named(read.filter(pl.col("ts") >= start, pl.col("ts") < end), ours)
+        order = pl.col("symbol").cast(pl.Enum(list(ours.values()))).to_physical()
+        return conform(inside.sort(order, maintain_order=True), VENDOR_COLUMNS)
+
+    def daily_bars(self, symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:
+        """As `BarProvider` says: files of days beside those of minutes, which lean has and csv is told of."""
+        ours = self._vendor_names(symbols)
+        return whole_days(self._named(self._reader().days(list(ours), dates), ours), symbols, dates)
+
+    def _vendor_names(self, symbols: Sequence[str]) -> Mapping[str, str]:
+        """The vendor's symbols → ours, in the order asked."""
         if not Path(self.root).is_dir():
             raise ProviderError(f"{self.name}: expected a folder at root, there is none: {self.root}")
         theirs = {symbol: self.symbols.get(symbol, symbol) for symbol in symbols}
         ours = {vendor: symbol for symbol, vendor in theirs.items()}
         if len(ours) < len(theirs):
             raise ProviderError(f"{self.name}: expected one symbol for each of the vendor's, was {theirs}")
-        read = self._reader().bars(list(ours), start, end)
-        inside = read.filter(pl.col("ts") >= start, pl.col("ts") < end)
-        order = pl.col("symbol").cast(pl.Enum(list(theirs))).to_physical()
-        grouped = inside.with_columns(pl.col("symbol").replace_strict(ours, return_dtype=pl.String)).sort(
-            order, maintain_order=True
+        return ours
+
+    def _named(self, read: pl.DataFrame, ours: Mapping[str, str]) -> pl.DataFrame:
+        return read.with_columns(
+            pl.col("symbol").replace_strict(ours, return_dtype=pl.String),
+            provider=pl.lit(self.name),
+            feed=pl.lit(self.feed or self.format),
         )
-        feed = self.feed or self.format
-        return conform(grouped.with_columns(provider=pl.lit(self.name), feed=pl.lit(feed)), VENDOR_COLUMNS)
 
     def _reader(self) -> Reader:
         own = {field.name: getattr(self, field.name) for field in _OF_A_FORMAT}

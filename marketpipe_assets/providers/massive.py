@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import Field
 
 from marketpipe_assets.bars.calendars import schedule
-from marketpipe_assets.bars.schema import VENDOR_COLUMNS, conform, empty
+from marketpipe_assets.bars.schema import VENDOR_COLUMNS, VENDOR_DAY_COLUMNS, conform, empty
 from marketpipe_assets.providers.base import (
     AuthFailed,
     BadFile,
@@ -29,6 +29,7 @@ from marketpipe_assets.providers.base import (
     Rate,
     RateLimited,
 )
+from marketpipe_assets.providers.days import dated, whole_days
 from marketpipe_assets.providers.formats.archive import Limits
 from marketpipe_assets.providers.formats.massive import Massive
 from marketpipe_assets.providers.formats.reader import READ_COLUMNS, Settings, local_dates
@@ -59,7 +60,8 @@ LAST_TRADE = time(20)
 PUBLISHED = time(11)
 """New York time at which a day's flat file is there, the day after."""
 
-FEEDS: Mapping[str, str] = {"": "sip", "X": "crypto", "C": "forex"}
+STOCKS = "sip"
+FEEDS: Mapping[str, str] = {"": STOCKS, "X": "crypto", "C": "forex"}
 """What stands before the colon of a ticker → feed. Options and indices have no such bars."""
 
 LONGEST_REFUSAL = 4096
@@ -82,7 +84,13 @@ DAILY: Mapping[str, pl.DataType] = {
     "session_date": pl.Date(),
     **{name: dtype for name, dtype in READ_COLUMNS.items() if name != "ts"},
 }
-"""Columns of `daily_bars`."""
+"""Columns of `grouped_bars`."""
+
+TIMED: Mapping[str, pl.DataType] = {
+    "ts": pl.Int64(),
+    **{name: dtype for name, dtype in READ_COLUMNS.items() if name not in ("symbol", "ts")},
+}
+"""A bar's fields, its time as the vendor says it."""
 
 TICKERS: Mapping[str, pl.DataType] = {
     "symbol": pl.String(),
@@ -267,6 +275,16 @@ class Span(NamedTuple):
     end: datetime
 
 
+class Day(NamedTuple):
+    """What one request for daily bars asks for: a symbol as `Span` has it, from the first to the last date."""
+
+    symbol: str
+    ticker: str
+    feed: str
+    first: date
+    last: date
+
+
 class Keys(NamedTuple):
     """Credentials of S3."""
 
@@ -292,6 +310,7 @@ class MassiveProvider(HttpProvider):
         concurrency=1,
         secrets=("MASSIVE_API_KEY", "POLYGON_API_KEY", "MP_POLYGON_API_KEY"),
         keyless=False,
+        daily_bars=True,
         paid_plan="for the current day and for more than 2 years",
     )
     hosts: ClassVar[tuple[str, ...]] = ("api.massive.com", "api.polygon.io")
@@ -327,7 +346,19 @@ class MassiveProvider(HttpProvider):
         frames = [*map(self._bars, spans[:1]), *self.in_parallel(self._bars, spans[1:])]
         return pl.concat([empty(VENDOR_COLUMNS), *frames])
 
-    def daily_bars(self, on: date) -> pl.DataFrame:
+    def daily_bars(self, symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:
+        """As `BarProvider` says: by symbol, or the whole market by date where the symbols are more than the dates."""
+        listed = {symbol: _listing(symbol) for symbol in symbols}
+        if not symbols or not dates:
+            return empty(VENDOR_DAY_COLUMNS)
+        if len(dates) < len(listed) and all(feed == STOCKS for _, feed in listed.values()):
+            days = pl.concat(self.in_parallel(self.grouped_bars, dates)).filter(pl.col("symbol").is_in(list(listed)))
+            named = days.with_columns(provider=pl.lit(self.name), feed=pl.lit(STOCKS))
+            return whole_days(named, symbols, dates)
+        asked = [Day(symbol, *listing, min(dates), max(dates)) for symbol, listing in listed.items()]
+        return whole_days(pl.concat(self.in_parallel(self._days, asked)), symbols, dates)
+
+    def grouped_bars(self, on: date) -> pl.DataFrame:
         """The day of every US stock that traded, unadjusted; columns are `DAILY`, sorted by symbol.
 
         What the minutes are to add up to, but for volume: some trades count for the day and are in no bar. A day
@@ -380,19 +411,30 @@ class MassiveProvider(HttpProvider):
         first, last = (_milliseconds(instant) for instant in (span.start, span.end))
         path = f"/v2/aggs/ticker/{quote(span.ticker, safe=':')}/range/1/minute/{first}/{last - 1}"
         pages = self._pages(Request(path, {"adjusted": "false", "sort": "asc", "limit": PAGE}), BarsPage)
-        self._check_raw(pages)
-        if foreign := sorted({page.ticker for page in pages} - {span.ticker}):
-            raise Malformed(f"{self.name}: expected bars of {span.ticker}, was of {', '.join(foreign)}")
+        self._check_of(span.ticker, pages)
         if any(page.status == "DELAYED" for page in pages) and span.end + DELAY > datetime.now(UTC):
             raise OutOfRange(
                 f"{self.name}: expected an end at least 15 minutes ago, as the plan is delayed, was {span.end}",
                 retry_at=span.end + DELAY,
             )
         rows = [row for page in pages for row in page.results or ()]
-        columns = {name: dtype for name, dtype in READ_COLUMNS.items() if name not in ("symbol", "ts")}
-        bars = _frame(rows, {"ts": pl.Int64(), **columns}, symbol=span.symbol, provider=self.name, feed=span.feed)
+        bars = _frame(rows, TIMED, symbol=span.symbol, provider=self.name, feed=span.feed)
         utc = bars.with_columns(pl.col("ts").cast(pl.Datetime("ms", "UTC")).dt.cast_time_unit("us"))
         return self.checked(traded(self, conform(utc, VENDOR_COLUMNS)), span.start, span.end)
+
+    def _days(self, asked: Day) -> pl.DataFrame:
+        path = f"/v2/aggs/ticker/{quote(asked.ticker, safe=':')}/range/1/day/{asked.first}/{asked.last}"
+        pages = self._pages(Request(path, {"adjusted": "false", "sort": "asc", "limit": PAGE}), BarsPage)
+        self._check_of(asked.ticker, pages)
+        rows = [row for page in pages for row in page.results or ()]
+        bars = _frame(rows, TIMED, symbol=asked.symbol, provider=self.name, feed=asked.feed)
+        utc = pl.col("ts").cast(pl.Datetime("ms", "UTC")).dt.cast_time_unit("us")
+        return dated(bars.with_columns(utc), NEW_YORK if asked.feed == STOCKS else "UTC")
+
+    def _check_of(self, ticker: str, pages: Sequence[BarsPage]) -> None:
+        self._check_raw(pages)
+        if foreign := sorted({page.ticker for page in pages} - {ticker}):
+            raise Malformed(f"{self.name}: expected bars of {ticker}, was of {', '.join(foreign)}")
 
     def _between(
         self,

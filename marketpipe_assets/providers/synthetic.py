@@ -17,9 +17,12 @@ from pydantic import Field, field_validator, model_validator
 
 from marketpipe_assets.bars.calendars import is_calendar
 from marketpipe_assets.bars.clock import MICROSECONDS_PER_MINUTE, days_of
-from marketpipe_assets.bars.schema import PRICES, TIMESTAMP, VENDOR_COLUMNS
+from marketpipe_assets.bars.resample import resample
+from marketpipe_assets.bars.schema import PRICES, TIMESTAMP, VENDOR_COLUMNS, VENDOR_DAY_COLUMNS, empty
 from marketpipe_assets.bars.sessions import Sessions, sessions
+from marketpipe_assets.bars.timeframes import TIMEFRAMES
 from marketpipe_assets.providers.base import BarProvider, Capabilities, ProviderError
+from marketpipe_assets.providers.days import whole_days
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -356,6 +359,7 @@ class SyntheticProvider(BarProvider):
         feeds=("synthetic",),
         history="any date",
         times="start of the bar; the regular session is whole unless a fault is asked for",
+        daily_bars=True,
     )
 
     name: str = Field(default="synthetic", description="Name of the provider, kept with each bar")
@@ -425,6 +429,19 @@ class SyntheticProvider(BarProvider):
             pl.lit(self.name, dtype=VENDOR_COLUMNS["provider"]).alias("provider"),
             pl.lit(self.feed, dtype=VENDOR_COLUMNS["feed"]).alias("feed"),
         )
+
+    def daily_bars(self, symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:
+        """The days without any fault: what minutes with faults do not add up to."""
+        if not symbols or not dates:
+            return empty(VENDOR_DAY_COLUMNS)
+        around = sessions(self.calendar, min(dates) - timedelta(days=7), max(dates) + timedelta(days=7))
+        held = around.between(min(dates), max(dates) + timedelta(days=1))
+        if not held:
+            return empty(VENDOR_DAY_COLUMNS)
+        clean = self.model_copy(update={"faults": {}, "extended_hours": None})
+        minutes = around.assign(clean.minute_bars(list(dict.fromkeys(symbols)), *around.request(held)))
+        days = resample(minutes, [TIMEFRAMES["1d"]], around)["1d"]
+        return whole_days(days, symbols, dates)
 
     def injected(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
         """The faults that begin in `[start, end)`: `symbol`, `session_date`, `fault`, `ts`, `bars`, in order of `ts`.

@@ -293,7 +293,7 @@ def test_days_of_the_whole_market_are_one_table(server: VendorServer, folder: Pa
         {"adjusted": False, "queryCount": 2, "resultsCount": 2, "results": [bolt, acme], "status": "OK"}
     )
 
-    days = massive(server, folder).daily_bars(date(2026, 3, 10))
+    days = massive(server, folder).grouped_bars(date(2026, 3, 10))
 
     assert server.seen[0].path == "/v2/aggs/grouped/locale/us/market/stocks/2026-03-10"
     assert server.seen[0].params == {"adjusted": "false"}
@@ -307,7 +307,7 @@ def test_days_of_the_whole_market_are_one_table(server: VendorServer, folder: Pa
 def test_a_closed_day_has_no_rows(server: VendorServer, folder: Path) -> None:
     server.vendor = lambda _: as_json({"adjusted": False, "queryCount": 0, "resultsCount": 0, "status": "OK"})
 
-    days = massive(server, folder).daily_bars(date(2026, 3, 8))
+    days = massive(server, folder).grouped_bars(date(2026, 3, 8))
 
     assert days.height == 0
     assert dict(days.schema) == dict(DAILY)
@@ -317,7 +317,7 @@ def test_a_day_that_is_not_over_is_out_of_range_until_its_last_trade(server: Ven
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).date()
 
     with pytest.raises(OutOfRange) as raised:
-        massive(server, folder).daily_bars(tomorrow)
+        massive(server, folder).grouped_bars(tomorrow)
 
     assert raised.value.retry_at == datetime(tomorrow.year, tomorrow.month, tomorrow.day, 20, tzinfo=NEW_YORK)
     assert server.seen == []

@@ -9,11 +9,12 @@ from typing import ClassVar, NamedTuple
 import polars as pl
 
 from marketpipe_assets.bars.schema import PRICES
-from marketpipe_assets.providers.base import BadFile, ProviderError
+from marketpipe_assets.providers.base import BadFile, BadRequest, ProviderError
 from marketpipe_assets.providers.formats.archive import zip_members
 from marketpipe_assets.providers.formats.minutes import check_cadence
 from marketpipe_assets.providers.formats.prices import descaled
 from marketpipe_assets.providers.formats.reader import (
+    DAY_COLUMNS,
     OPTIONAL,
     READ_COLUMNS,
     REQUIRED,
@@ -47,6 +48,7 @@ SOURCES: Mapping[tuple[str, str], Source] = {
 
 _QUOTED_ONLY = ("forex", "cfd")
 _CONTRACTS = ("future",)
+_BY_KIND = ("crypto", "cryptofuture")
 _SIDES = ("bid", "ask")
 _DAY_MS = 86_400_000
 
@@ -57,6 +59,10 @@ _TRADE: Mapping[str, pl.DataType] = {
 _QUOTE: Mapping[str, pl.DataType] = {
     "ms": pl.Int64(),
     **{f"{side}_{name}": pl.Float64() for side in _SIDES for name in (*PRICES, "size")},
+}
+_DAILY: Mapping[str, pl.DataType] = {
+    "stamp": pl.String(),
+    **{name: pl.Float64() for name in (*PRICES, "volume")},
 }
 _SCHEMAS = {"trade": _TRADE, "quote": _QUOTE}
 
@@ -125,6 +131,40 @@ class Lean(Reader):
             self._bars_of(kind, [piece for piece in pieces if piece.instruments[0].kind == kind]) for kind in _SCHEMAS
         ]
         return pl.concat(kinds)
+
+    def days(self, symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:  # noqa: ARG002  # one file has all
+        """Trades of `<root>/<security>/<market>/daily/<symbol>.zip`, a coin's in `<symbol>_trade.zip`."""
+        if self.settings.security in (*_QUOTED_ONLY, *_CONTRACTS):
+            raise BadRequest(f"lean: days of {self.settings.security} are not read, only those of single trades")
+        held = {symbol: path for symbol in symbols if (path := self._daily(symbol)).exists()}
+        if not held:
+            return pl.DataFrame(schema=dict(DAY_COLUMNS))
+        texts = [self._daily_text(path) for path in held.values()]
+        names = [text.name for text in texts]
+        rows = rows_of(texts, _DAILY)
+        require_numbers(rows, names, (*PRICES, "volume"))
+        day = pl.col("stamp").str.to_date("%Y%m%d 00:00", strict=False)
+        dated = rows.with_columns(day.alias("session_date"))
+        if (wrong := dated.filter(pl.col("session_date").is_null()).head(1)).height:
+            file, stamp = wrong.select("file", "stamp").row(0)
+            raise BadFile(f"{names[file]}: expected a date such as 20240102 00:00, was {stamp!r}")
+        named = dated.with_columns(
+            pl.lit(pl.Series(list(held), dtype=pl.String)).gather(pl.col("file")).alias("symbol"),
+            trade_count=pl.lit(None, pl.Int64),
+            vwap=pl.lit(None, pl.Float64),
+        )
+        return descaled(named, self.source.scale).select(*DAY_COLUMNS)
+
+    def _daily(self, symbol: str) -> Path:
+        ending = "_trade" if self.settings.security in _BY_KIND else ""
+        return self.folder.with_name("daily") / f"{folder_name(symbol.lower())}{ending}.zip"
+
+    def _daily_text(self, path: Path) -> Text:
+        members = zip_members(path, self.settings.limits)
+        if len(members) != 1:
+            raise BadFile(f"{path}: expected one member, it has {len(members)}")
+        ((name, content),) = members.items()
+        return Text(f"{path} ({name})", content)
 
     def _instrument(self, symbol: str) -> Instrument:
         name, _, suffix = symbol.rpartition(".")

@@ -185,6 +185,20 @@ def _template_fields(template: str) -> dict[str, list[str]]:
     return fields
 
 
+def check_daily(template: str, columns: Mapping[str, str]) -> None:
+    """Raise `ValueError` unless files of daily bars are described whole: a path by symbol, `date` and prices."""
+    fields = _template_fields(template)
+    known = {"date", *PRICES, "volume", "trade_count", "vwap"}
+    missing, unknown = sorted({"date", *PRICES} - columns.keys()), sorted(columns.keys() - known)
+    if fields.keys() != {"symbol"}:
+        raise ValueError(f"daily_path: expected a file for each symbol such as daily/{{symbol}}.csv, was {template!r}")
+    if missing or unknown:
+        raise ValueError(
+            f"daily_columns: expected {', '.join(sorted(known))}; missing: {missing or 'none'}; "
+            f"unknown: {unknown or 'none'}"
+        )
+
+
 def _check_columns(columns: Mapping[str, str], path_fields: Collection[str]) -> None:
     unknown = [name for name in columns if name not in MAPPED]
     times = {"ts"} if "ts" in columns else {"date", "time"}

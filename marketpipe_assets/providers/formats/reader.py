@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from marketpipe_assets.bars.schema import VENDOR_COLUMNS
-from marketpipe_assets.providers.base import ProviderError
+from marketpipe_assets.bars.schema import VENDOR_COLUMNS, VENDOR_DAY_COLUMNS
+from marketpipe_assets.providers.base import BadRequest, ProviderError
 from marketpipe_assets.providers.formats.archive import Limits
 
 REQUIRED = True
@@ -22,6 +22,11 @@ READ_COLUMNS: Mapping[str, pl.DataType] = {
     name: dtype for name, dtype in VENDOR_COLUMNS.items() if name not in ("provider", "feed")
 }
 """What a format answers; the provider adds its own name and the feed."""
+
+DAY_COLUMNS: Mapping[str, pl.DataType] = {
+    name: dtype for name, dtype in VENDOR_DAY_COLUMNS.items() if name not in ("provider", "feed")
+}
+"""The same of daily bars."""
 
 _FOLDER_NAME = re.compile(r"[\w^=+$@#&!~-][\w^=+$@#&!~. -]*")
 
@@ -43,6 +48,8 @@ class Settings:
     header: bool = True
     skip_rows: int = 0
     time_format: str | None = None
+    daily_path: str | None = None
+    daily_columns: Mapping[str, str] | None = None
 
 
 class Reader(ABC):
@@ -60,6 +67,14 @@ class Reader(ABC):
 
         Symbols are the vendor's names. Bars outside the range may be among them. Raises `BadFile`.
         """
+
+    def days(self, symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:
+        """Daily bars of the files, columns `DAY_COLUMNS`; those of other dates may be among them. Raises `BadFile`.
+
+        Raises `BadRequest` where the format, or this use of it, has none.
+        """
+        asked = f"{len(symbols)} symbols on {len(dates)} dates"
+        raise BadRequest(f"these files hold no daily bars of their own: {asked} were asked for")
 
 
 class DatedFile(NamedTuple):
