@@ -2,13 +2,17 @@
 
 import dagster as dg
 
+from marketpipe_assets.alerts import Messenger
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Config, ProviderSettings, environment, load_config, secrets_of_environment
+from marketpipe_assets.defs.alerting import alerts_sensor
 from marketpipe_assets.defs.io_manager import LakeIOManager
 from marketpipe_assets.defs.market import market_definitions
 from marketpipe_assets.logs import Formatter, use_in_dagster
 from marketpipe_assets.providers import create, provider_class
 from marketpipe_assets.providers.base import BarProvider
+
+MAIL_VARIABLE = "MARKETPIPE_SMTP_PASSWORD"
 
 
 @dg.definitions
@@ -27,6 +31,7 @@ def definitions_of(config: Config) -> dg.Definitions:
     return dg.Definitions.merge(
         *(market_definitions(market) for market in markets),
         dg.Definitions(
+            sensors=[alerts_sensor(config.markets, messenger_of(config))],
             resources={
                 **{name: provider_of(name, each) for name, each in config.providers.items()},
                 "lake": config.lake,
@@ -37,6 +42,11 @@ def definitions_of(config: Config) -> dg.Definitions:
             executor=dg.in_process_executor,
         ),
     )
+
+
+def messenger_of(config: Config) -> Messenger:
+    """The channels of alerts, with the mail server's password from the environment."""
+    return Messenger(config.alerts, environment([MAIL_VARIABLE]).get(MAIL_VARIABLE))
 
 
 def provider_of(name: str, settings: ProviderSettings) -> BarProvider:

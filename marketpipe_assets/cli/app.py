@@ -17,6 +17,7 @@ from marketpipe_assets.cli.lake_verify import verify
 from marketpipe_assets.cli.metrics import metrics
 from marketpipe_assets.cli.outcome import Commands
 from marketpipe_assets.cli.providers import providers
+from marketpipe_assets.cli.prune import database, parquet, prune
 from marketpipe_assets.cli.query import query
 from marketpipe_assets.cli.status import status
 from marketpipe_assets.cli.validate import validate
@@ -33,6 +34,7 @@ def _group(text: str) -> typer.Typer:
 
 
 app = _group("Market data as a Dagster asset graph: fetch minute bars, judge every one, build longer ones, read them.")
+old = _group("Bars that are older than the configuration keeps them.")
 ohlcv = _group("Earlier names of ingest, aggregate and validate.")
 held = _group("What is held of each symbol-day, and why the rest is not.")
 config = _group("The configuration.")
@@ -46,6 +48,9 @@ for command in (ingest, aggregate, validate):
 app.command("ohlcv-backfill", hidden=True)(backfill)
 ohlcv.command()(backfill)
 app.command("health-check", hidden=True)(doctor)
+old.callback(invoke_without_command=True)(prune)
+old.command()(parquet)
+old.command(hidden=True)(database)
 held.callback(invoke_without_command=True)(coverage)
 held.command()(rebuild)
 config.command()(check)
@@ -53,6 +58,7 @@ lake.command()(verify)
 app.add_typer(held, name="coverage")
 app.add_typer(config, name="config")
 app.add_typer(lake, name="lake")
+app.add_typer(old, name="prune")
 app.add_typer(ohlcv, name="ohlcv", hidden=True)
 
 

@@ -3,8 +3,10 @@
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from marketpipe_assets.bars.sessions import today
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.assets.raw import TABLE as RAW
+from marketpipe_assets.defs.retention import planned_pruning, policy_of, prune
 from marketpipe_assets.lake.verify import damaged, files_of
 
 
@@ -60,3 +62,45 @@ def integrity_job(market: Market) -> dg.JobDefinition:
         verify_files()
 
     return integrity
+
+
+class PruneConfig(dg.Config):
+    """How a run prunes."""
+
+    execute: bool = False
+    """Remove what is too old; else only say what that is."""
+
+
+def prune_job(market: Market) -> dg.JobDefinition:
+    """Remove bars that are older than `retention` keeps them, or say which they are."""
+
+    @dg.op(name=f"{market.name}_prune_bars", required_resource_keys={"lake", "catalog"})
+    def prune_bars(context: dg.OpExecutionContext, config: PruneConfig) -> None:
+        lake, policy = context.resources.lake, policy_of(market, today())
+        planned = planned_pruning(lake, market, policy)
+        for kept in planned.kept:
+            context.log.warning(
+                "minutes of %d sessions of %s stay: %s has no bar of them yet", len(kept.dates), kept.symbol, kept.table
+            )
+        cuts = planned.cuts
+        if config.execute:
+            cuts = prune(lake, context.resources.catalog, context.instance, market, cuts, context.run_id)
+        rows, freed = sum(cut.rows for cut in cuts), sum(cut.bytes for cut in cuts)
+        said = "removed" if config.execute else "would be removed; nothing was changed"
+        context.log.info("%d rows and %d bytes in %d files %s", rows, freed, len(cuts), said)
+        context.add_output_metadata({"rows": rows, "bytes_freed": freed, "files": len(cuts)})
+
+    @dg.job(
+        name=f"{market.name}_prune",
+        description=f"Remove bars of {market.name} past their retention; a dry run unless told to execute.",
+        executor_def=dg.in_process_executor,
+    )
+    def prune_market() -> None:
+        prune_bars()
+
+    return prune_market
+
+
+def prune_for_real(market: Market) -> dict[str, object]:
+    """The run configuration with which the prune job removes bars."""
+    return {"ops": {f"{market.name}_prune_bars": {"config": {"execute": True}}}}

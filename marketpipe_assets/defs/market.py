@@ -10,19 +10,20 @@ from marketpipe_assets.defs.assets.coverage import coverage_ledger
 from marketpipe_assets.defs.assets.raw import raw_bars
 from marketpipe_assets.defs.assets.resampled import resampled_bars
 from marketpipe_assets.defs.assets.validated import validated_bars
-from marketpipe_assets.defs.jobs import ingest_job, integrity_job, judge_job
+from marketpipe_assets.defs.freshness import fresh_check
+from marketpipe_assets.defs.jobs import ingest_job, integrity_job, judge_job, prune_for_real, prune_job
 from marketpipe_assets.defs.partitions import partitions_of
 from marketpipe_assets.defs.schedules import Weekly, schedules
 from marketpipe_assets.defs.sensors import heal_gaps
 
-SUNDAY = 0
+SUNDAY, SATURDAY = 0, 6
 
 
 def market_definitions(market: Market) -> dg.Definitions:
     """Everything of a market but its provider, which is a resource of the provider's name."""
     warnings.filterwarnings("ignore", category=dg.BetaWarning)  # one a backfill policy, on every load
     partitions = partitions_of(market)
-    integrity = integrity_job(market)
+    integrity, prune = integrity_job(market), prune_job(market)
     return dg.Definitions(
         assets=[
             raw_bars(market, partitions),
@@ -30,8 +31,14 @@ def market_definitions(market: Market) -> dg.Definitions:
             resampled_bars(market, partitions),
             coverage_ledger(market, partitions),
         ],
-        asset_checks=asset_checks(market, partitions),
-        jobs=[ingest_job(market), judge_job(market), integrity],
-        schedules=schedules(market, [Weekly(integrity, SUNDAY, "Reads every file with its checksums, on Sundays.")]),
+        asset_checks=[*asset_checks(market, partitions), fresh_check(market)],
+        jobs=[ingest_job(market), judge_job(market), integrity, prune],
+        schedules=schedules(market, _weekly(market, integrity, prune)),
         sensors=[heal_gaps(market)],
     )
+
+
+def _weekly(market: Market, integrity: dg.JobDefinition, prune: dg.JobDefinition) -> list[Weekly]:
+    verify = Weekly(integrity, SUNDAY, "Reads every file with its checksums, on Sundays.")
+    remove = Weekly(prune, SATURDAY, "Removes bars past their retention, on Saturdays.", prune_for_real(market))
+    return [verify, remove] if market.retention else [verify]

@@ -26,6 +26,7 @@ class Weekly(NamedTuple):
     job: Job
     day: int
     what: str
+    run_config: dict[str, object] | None = None
 
 
 def schedules(market: Market, weekly: Sequence[Weekly]) -> list[dg.ScheduleDefinition]:
@@ -126,6 +127,7 @@ def _weekly(market: Market, weekly: Weekly) -> dg.ScheduleDefinition:
     morning = market.schedules.morning
     return dg.ScheduleDefinition(
         job=weekly.job,
+        run_config=weekly.run_config,
         cron_schedule=f"{morning.minute} {morning.hour} * * {weekly.day}",
         execution_timezone=market.sessions.timezone,
         default_status=_status(market),

@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
 from zlib import crc32
@@ -82,6 +82,11 @@ def replace_file(path: Path, bars: pa.Table) -> int:
     return sum(map(len, content))
 
 
+def encoded_size(bars: pa.Table) -> int:
+    """The bytes that `replace_file` would write."""
+    return sum(map(len, _sealed(bars)))
+
+
 def _sealed(bars: pa.Table) -> tuple[memoryview, bytes, memoryview]:
     """Data, seal and footer of a Parquet file.
 
@@ -133,6 +138,16 @@ def locked(path: Path, locks: Path) -> Iterator[None]:
     """Hold the lock of one file of the lake, against other processes and threads. A killed holder lets go of it."""
     _make(locks)
     with _held(_lock(_flat(path), locks), fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def alone(locks: Path) -> Iterator[None]:
+    """Hold the locks of every file of the lake: nobody else writes. Call it while holding none of them."""
+    _make(locks)
+    with ExitStack() as stack:
+        for number in range(LOCKS):
+            stack.enter_context(_held(locks / f"{number:04}.lock", fcntl.LOCK_EX))
         yield
 
 

@@ -53,7 +53,8 @@ def test_dry_run_shows_what_it_would_cost_and_starts_nothing(own: Path) -> None:
 
 def test_dry_run_shows_requests_and_quota_of_a_vendor(tmp_path: Path) -> None:
     text = (
-        "config_version: 1\nproviders:\n  binance: {requests_per_minute: 60, quota_file: ./quota.sqlite}\nmarkets:\n"
+        f"config_version: 1\nproviders:\n  binance: {{requests_per_minute: 60, quota_file: {tmp_path}/quota}}\n"
+        "markets:\n"
         "  coins: {calendar: 24/7, asset_class: crypto, provider: binance, symbols: [BTCUSDT, ETHUSDT], "
         "start: 2024-01-02}\n"
     )
