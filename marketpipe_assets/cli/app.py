@@ -15,6 +15,7 @@ from marketpipe_assets.cli.doctor import doctor
 from marketpipe_assets.cli.ingest import ingest
 from marketpipe_assets.cli.lake_verify import verify
 from marketpipe_assets.cli.metrics import metrics
+from marketpipe_assets.cli.migrate import migrate
 from marketpipe_assets.cli.outcome import Commands
 from marketpipe_assets.cli.providers import providers
 from marketpipe_assets.cli.prune import database, parquet, prune
@@ -40,7 +41,7 @@ held = _group("What is held of each symbol-day, and why the rest is not.")
 config = _group("The configuration.")
 lake = _group("The files of the lake.")
 
-for command in (demo, ingest, backfill, aggregate, validate, status, query, bars, providers, metrics, doctor):
+for command in (demo, ingest, backfill, aggregate, validate, status, query, bars, providers, metrics, doctor, migrate):
     app.command()(command)
 for command in (ingest, aggregate, validate):
     app.command(f"{command.__name__}-ohlcv", hidden=True)(command)

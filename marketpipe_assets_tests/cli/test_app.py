@@ -27,6 +27,7 @@ OPTIONS = {
         "--session",
     ],
     "providers": ["--config"],
+    "migrate": ["--config"],
     "doctor": ["--ask", "--json", "--verbose", "--output", "--config"],
     "health-check": ["--ask", "--json"],
     "metrics": ["--port", "--host", "--every", "--list", "--metric", "--since", "--avg", "--plot", "--config"],
