@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 ARGS ?=
 PRINT_HOME := from marketpipe_assets.config import dagster_home, load_config; print(dagster_home(load_config()))
 
-.PHONY: help demo test lint types ui bench lock clean
+.PHONY: help demo test lint types ui docs bench lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -29,6 +29,9 @@ ui: $(VENV)/.runtime ## the web UI on http://127.0.0.1:3000
 	@DAGSTER_HOME="$$($(BIN)/python -c "$(PRINT_HOME)")" \
 		$(BIN)/dagster dev --host 127.0.0.1 --port 3000 --module-name marketpipe_assets.definitions
 
+docs: $(VENV)/.dev ## the pages of docs/ into site/; nothing is fetched
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(VENV)/.dev ## CPU and wall time per symbol-day; writes bench.json
 	@$(BIN)/python -m marketpipe_assets_tests.bench $(ARGS)
 
@@ -36,12 +39,14 @@ lock: ## pin again what pyproject.toml asks for; needs uv on the PATH
 	@uv pip compile $(LOCK) --group build --output-file requirements.txt
 	@uv pip compile $(LOCK) --group build --group dev --extra postgres --extra yahoo --extra celery --constraints requirements.txt \
 		--output-file requirements-dev.txt
+	@uv pip compile $(LOCK) --group build --extra postgres --extra yahoo --extra celery --constraints requirements-dev.txt \
+		--output-file requirements-server.txt
 
 LOCK := pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--no-emit-index-url --no-emit-find-links --no-header --quiet
 
 clean: ## remove the environment and the caches; the lake and the runs stay
-	rm -rf $(VENV) *.egg-info build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) *.egg-info build site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
