@@ -38,7 +38,7 @@ def folder_symbol(folder: str) -> str:
 
 def period_of(table: str, day: date) -> str:
     """The file a session date belongs to: its month for minute bars, its year for longer ones."""
-    return f"{day:%Y-%m}" if table in MINUTE_TABLES else f"{day:%Y}"
+    return f"{day.year:04}-{day.month:02}" if table in MINUTE_TABLES else f"{day.year:04}"
 
 
 class BarFile(NamedTuple):
@@ -50,7 +50,7 @@ class BarFile(NamedTuple):
     period: str
 
     def below(self, lake: Path) -> Path:
-        return lake / self.market / self.table / symbol_folder(self.symbol) / f"{self.period}.parquet"
+        return lake / f"{self.market}/{self.table}/{symbol_folder(self.symbol)}/{self.period}.parquet"
 
 
 def bar_file_of(lake: Path, path: Path) -> BarFile:

@@ -5,27 +5,30 @@ import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import date
+from io import SEEK_END, BytesIO
 from pathlib import Path
+from struct import Struct
+from typing import BinaryIO, NamedTuple
 from zlib import crc32
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from marketpipe_assets.bars.schema import RAW, SUPERSEDED, columns_of
+from marketpipe_assets.bars.schema import PRICES, RAW, SUPERSEDED, columns_of
 from marketpipe_assets.lake.layout import locks_of, period_of
 
 SCHEMA_VERSION = "1"
 ROW_GROUP = 8192  # a month of regular minutes: read whole it costs what larger groups do, by day a twelfth of a year's
-DICTIONARIES = ["session", "provider", "feed"]
+DICTIONARIES = ["session", "provider", "feed", *PRICES]  # prices come back within a month: a fifth of all bytes
 DELTAS = dict.fromkeys(("ts", "session_date", "trade_count"), "DELTA_BINARY_PACKED")  # a fifth of all bytes
 STATISTICS = ["ts", "session_date"]
 WRITING = ".writing"
 LOCKS = 64  # files share them, so that locks do not grow with the lake; nobody holds two at once
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 FOOTER_END = 8  # the footer's length and the magic number
-SEAL = 4
+SEAL = Struct("<III")  # CRC of the pages, number of rows, CRC of these two and of the footer
+SAID = Struct("<II")  # the first two
 FETCHES = "fetches"  # what a raw file says of the fetches it comes from; facts.py reads and writes it
 
 
@@ -88,11 +91,12 @@ def encoded_size(bars: pa.Table) -> int:
 
 
 def _sealed(bars: pa.Table) -> tuple[memoryview, bytes, memoryview]:
-    """Data, seal and footer of a Parquet file.
+    """Pages, seal and footer of a Parquet file.
 
-    The seal is the CRC of the footer, which page checksums do not cover: of 500 bits flipped in a footer 168 changed
-    nothing or some value silently, and a few made the reader abort the process. Readers of Parquet find the footer
-    from the end of the file and data by offset, so they never see the four bytes between.
+    Page checksums do not cover the footer: of 500 bits flipped in one 168 changed nothing or some value silently, and
+    a few made the reader abort the process. polars does not look at them either. The seal covers every byte, and says
+    how many rows there are without a look into the footer. Readers of Parquet find the footer from the end of the file
+    and pages by offset, so they never see the seal between.
     """
     sink = pa.BufferOutputStream()
     pq.write_table(
@@ -107,7 +111,9 @@ def _sealed(bars: pa.Table) -> tuple[memoryview, bytes, memoryview]:
     )
     content = memoryview(sink.getvalue())
     footer = content[-FOOTER_END - int.from_bytes(content[-FOOTER_END:-4], "little") :]
-    return content[: -len(footer)], crc32(footer).to_bytes(SEAL, "little"), footer
+    pages = content[: -len(footer)]
+    said = SAID.pack(crc32(pages), bars.num_rows)
+    return pages, said + crc32(footer, crc32(said)).to_bytes(4, "little"), footer
 
 
 def temporary_of(path: Path) -> Path:
@@ -177,64 +183,65 @@ def _flat(path: Path) -> str:
     return "+".join(path.parts[-4:])  # in a market, table, folder of a symbol or period there is no +
 
 
-def read_file(path: Path, columns: Sequence[str] | None = None, dates: Sequence[date] | None = None) -> pa.Table | None:
-    """The file's bars with seal and page checksums verified; None where there is no file. Raises `DamagedFile`.
+class Content(NamedTuple):
+    """The bytes of a sound file, and how many rows they hold."""
 
-    With `dates`, row groups that hold none of them are skipped; those that are read are given whole.
-    """
+    file: bytes
+    rows: int
+
+
+def content_of(path: Path) -> Content | None:
+    """The file with every byte verified; None where there is no file. Raises `DamagedFile`."""
     try:
-        source = pa.OSFile(str(path))
+        with path.open("rb", buffering=0) as source:
+            content = source.read()
     except FileNotFoundError:
         return None
-    with source:
-        _check_seal(source, path)
-        try:
-            file = pq.ParquetFile(source, page_checksum_verification=True)
-            groups: Sequence[int] = range(file.num_row_groups)
-            if dates is not None and len(groups) > 1:
-                groups = _groups_with(file.metadata, min(dates), max(dates))
-            return file.read_row_groups(list(groups), columns=list(columns) if columns is not None else None)
-        except (pa.ArrowException, OSError) as error:
-            raise DamagedFile(path, str(error)) from error
+    end = _end_of(BytesIO(content), path)
+    pages, rows = SAID.unpack_from(end)
+    if crc32(memoryview(content)[: -len(end)]) != pages:
+        raise DamagedFile(path, "expected the pages that were written, was others")
+    return Content(content, rows)
+
+
+def read_file(path: Path, columns: Sequence[str] | None = None) -> pa.Table | None:
+    """The file's bars with seal and page checksums verified; None where there is no file. Raises `DamagedFile`."""
+    content = content_of(path)
+    if content is None:
+        return None
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content.file), page_checksum_verification=True)
+        return file.read(columns=list(columns) if columns is not None else None)
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFile(path, str(error)) from error
 
 
 def check_footer(path: Path) -> None:
     """Raise `DamagedFile` where a file's footer is not the one that was written. Reads no page."""
-    with pa.OSFile(str(path)) as source:
-        _check_seal(source, path)
+    with path.open("rb") as source:
+        _end_of(source, path)
 
 
 def read_footer(path: Path) -> pq.FileMetaData | None:
     """What the file says of itself, its seal verified; None where there is no file. Raises `DamagedFile`."""
     try:
-        source = pa.OSFile(str(path))
+        with path.open("rb") as source:
+            end = _end_of(source, path)
     except FileNotFoundError:
         return None
-    with source:
-        _check_seal(source, path)
-        return pq.read_metadata(source)
+    return pq.read_metadata(pa.BufferReader(end))
 
 
-def _check_seal(source: pa.NativeFile, path: Path) -> None:
-    if not _is_sealed(source):
+def _end_of(source: BinaryIO, path: Path) -> bytes:
+    """Seal and footer of a file. Raises `DamagedFile` where they do not agree."""
+    size = source.seek(0, SEEK_END)
+    source.seek(-min(size, FOOTER_END), SEEK_END)
+    length = SEAL.size + int.from_bytes(source.read(4), "little") + FOOTER_END
+    source.seek(-min(size, length), SEEK_END)
+    end = source.read()
+    if size < length or crc32(memoryview(end)[SEAL.size :], crc32(end[: SAID.size])) != SEAL.unpack_from(end)[2]:
         raise DamagedFile(path, "expected the footer that was written, was another")
-
-
-def _is_sealed(source: pa.NativeFile) -> bool:
-    size = source.size()
-    if size < FOOTER_END + SEAL:
-        return False
-    length = int.from_bytes(source.read_at(4, size - FOOTER_END), "little") + FOOTER_END
-    if length + SEAL > size:
-        return False
-    end = source.read_at(SEAL + length, size - SEAL - length)
-    return crc32(memoryview(end)[SEAL:]) == int.from_bytes(end[:SEAL], "little")
-
-
-def _groups_with(footer: pq.FileMetaData, first: date, last: date) -> Sequence[int]:
-    column = footer.schema.names.index("session_date")
-    spans = ((n, footer.row_group(n).column(column).statistics) for n in range(footer.num_row_groups))
-    return [n for n, span in spans if span is None or (span.min <= last and span.max >= first)]
+    return end
 
 
 def damage(path: Path, expected: Mapping[str, str]) -> str | None:

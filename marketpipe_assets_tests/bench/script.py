@@ -400,7 +400,7 @@ def _write(folder: Path, table: str, bars: pa.Table, keys: Keys) -> None:
             bars.slice(runs[run], end - runs[run]).replace_schema_metadata(about),
             below / f"{period[run]}.parquet",
             compression="lz4",
-            use_dictionary=["session", "provider", "feed"],
+            use_dictionary=["session", "provider", "feed", "open", "high", "low", "close"],
             column_encoding=dict.fromkeys(("ts", "session_date", "trade_count"), "DELTA_BINARY_PACKED"),
             write_statistics=["ts", "session_date"],
             write_page_checksum=True,

@@ -12,8 +12,8 @@ from polars.testing import assert_frame_equal
 
 from marketpipe_assets.bars.schema import columns_of, empty
 from marketpipe_assets.lake.merge import write_bars
-from marketpipe_assets.lake.parquet import DamagedFile, temporary_of
-from marketpipe_assets.lake.scan import bar_counts, held, read_bars
+from marketpipe_assets.lake.parquet import DamagedFile, replace_file, temporary_of
+from marketpipe_assets.lake.scan import FEW, bar_counts, held, read_bars
 from marketpipe_assets_tests.lake.rows import FEBRUARY, MARKET, TUESDAY, WEDNESDAY, bars_of, path_of, store
 
 SYMBOLS = ["BTC/USD", "0700", "BRK.B"]
@@ -50,6 +50,53 @@ def test_symbols_and_dates_without_bars_have_no_rows(lake: Path) -> None:
     bars = read_bars(lake, MARKET, "bars_1m", ["MSFT", "0700"], [TUESDAY + timedelta(days=7), TUESDAY])
 
     assert_frame_equal(bars, bars_of("0700", TUESDAY))
+
+
+@pytest.mark.parametrize("number", [0, 21, 23])
+def test_a_day_of_a_large_file_is_read_whole_also_where_two_row_groups_share_it(tmp_path: Path, number: int) -> None:
+    days = [TUESDAY + timedelta(days=number) for number in range(25)]
+    prices = [100 + minute / 7 for minute in range(390)]
+    symbols = ["AAPL", "MSFT"]
+    store(tmp_path, *(pl.concat([bars_of(symbol, day, prices) for day in days]) for symbol in symbols))
+
+    bars = read_bars(tmp_path, MARKET, "bars_1m", symbols, [days[number]])
+
+    assert_frame_equal(bars, pl.concat([bars_of(symbol, days[number], prices) for symbol in symbols]))
+
+
+def test_a_flipped_bit_is_found_rather_than_read(lake: Path) -> None:
+    path = path_of(lake, "0700")
+    content = bytearray(path.read_bytes())
+    content[300] ^= 4
+    path.write_bytes(content)
+
+    with pytest.raises(DamagedFile, match=r"symbol=0700/2024-01\.parquet is damaged: expected the pages that were"):
+        read_bars(lake, MARKET, "bars_1m", SYMBOLS, [TUESDAY])
+
+
+def test_a_file_without_a_column_of_its_table_is_named(lake: Path) -> None:
+    narrower = bars_of("0700", TUESDAY).drop("symbol", "vwap").to_arrow()
+    replace_file(path_of(lake, "0700"), narrower)
+
+    with pytest.raises(DamagedFile, match=r"symbol=0700/2024-01\.parquet is damaged: expected columns .* without vwap"):
+        read_bars(lake, MARKET, "bars_1m", SYMBOLS, [TUESDAY])
+
+
+def test_files_without_rows_hold_no_bars(lake: Path) -> None:
+    replace_file(path_of(lake, "0700"), bars_of("0700", TUESDAY, []).drop("symbol").to_arrow())
+
+    bars = read_bars(lake, MARKET, "bars_1m", SYMBOLS[:2], [TUESDAY])
+
+    assert_frame_equal(bars, bars_of("BTC/USD", TUESDAY))
+
+
+def test_more_files_than_one_thread_reads_come_in_the_order_asked(tmp_path: Path) -> None:
+    symbols = [f"S{number}" for number in range(FEW + 1)]
+    store(tmp_path, pl.concat([bars_of(symbol, TUESDAY, [float(len(symbol))]) for symbol in symbols]))
+
+    bars = read_bars(tmp_path, MARKET, "bars_1m", symbols, [TUESDAY])
+
+    assert bars["symbol"].to_list() == symbols
 
 
 def test_bars_are_counted_by_symbol_and_session(lake: Path) -> None:
