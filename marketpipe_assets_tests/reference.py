@@ -90,7 +90,8 @@ KEYS: Mapping[str, str] = {
 }
 """Key, with the section it lies in where that is not a market, → what it means."""
 
-HIDDEN = ("path", "name", "places")
+HIDDEN = ("path", "name", "places", "amendments")
+"""Fields of the models that are no keys of the file."""
 SECTIONS: Mapping[str, str] = {"": "The file", "market": "A market"}
 
 
@@ -122,14 +123,14 @@ def configuration() -> str:
 
 def _keys(model: type[BaseModel], section: str) -> Iterator[tuple[str, str, str, str]]:
     for name, field in model.model_fields.items():
-        if name not in HIDDEN:
+        if name not in HIDDEN and not field.exclude:
             key = f"{section}.{name}" if section else name
             yield name, _type(model, name), _default(field), field.description or KEYS[key]
 
 
 def _options(provider: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
     for name, field in provider.model_fields.items():
-        if name not in HIDDEN and not name.startswith("_"):
+        if name not in HIDDEN and not field.exclude:
             yield name, _type(provider, name), _default(field), field.description or ""
 
 
