@@ -177,15 +177,6 @@ def _sorted(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(values)))
 
 
-def _only(built: str) -> Callable[[object], object]:
-    def check(value: object) -> object:
-        if str(value) != built:
-            raise ValueError(f"expected {built}; other values are refused until they are built")
-        return value
-
-    return check
-
-
 def _past(value: date) -> date:
     if value > datetime.now(UTC).date():
         raise ValueError("expected a date that is not in the future")
@@ -245,10 +236,10 @@ class Listing(_Settings):
 
 
 class Partition(_Settings):
-    """How much one partition holds."""
+    """How much one partition holds: so many symbols × a day or a month of sessions."""
 
-    symbols: Annotated[int, BeforeValidator(_only("1"))] = 1
-    dates: Annotated[Literal["day"], BeforeValidator(_only("day"))] = "day"
+    symbols: Annotated[int, Field(ge=1, le=10_000)] = 1
+    dates: Literal["day", "month"] = "day"
 
 
 class RuleSetting(_Settings):

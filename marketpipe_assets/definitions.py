@@ -8,6 +8,7 @@ from marketpipe_assets.config import Config, ProviderSettings, environment, load
 from marketpipe_assets.defs.alerting import alerts_sensor
 from marketpipe_assets.defs.io_manager import LakeIOManager
 from marketpipe_assets.defs.market import market_definitions
+from marketpipe_assets.defs.partitions import grid_of
 from marketpipe_assets.logs import Formatter, use_in_dagster
 from marketpipe_assets.providers import create, provider_class
 from marketpipe_assets.providers.base import BarProvider
@@ -26,10 +27,10 @@ def defs() -> dg.Definitions:
 
 def definitions_of(config: Config) -> dg.Definitions:
     """Every market of a configuration: its assets, checks and jobs, with providers and the lake as resources."""
-    markets = config.markets.values()
     catalog = Catalog(config.catalog_url)
+    grids = {name: grid_of(market, catalog) for name, market in config.markets.items()}
     return dg.Definitions.merge(
-        *(market_definitions(market) for market in markets),
+        *(market_definitions(grid) for grid in grids.values()),
         dg.Definitions(
             sensors=[alerts_sensor(config.markets, messenger_of(config))],
             resources={
@@ -37,7 +38,7 @@ def definitions_of(config: Config) -> dg.Definitions:
                 "lake": config.lake,
                 "catalog": catalog,
                 "reports": config.reports,
-                "io_manager": LakeIOManager(config.lake, config.markets, catalog),
+                "io_manager": LakeIOManager(config.lake, grids, catalog),
             },
             executor=dg.in_process_executor,
         ),

@@ -17,6 +17,7 @@ import numpy as np
 
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
+from marketpipe_assets.defs.partitions import Grid
 from marketpipe_assets.defs.wanted import Budget, due, planned, wanted
 from marketpipe_assets.providers.base import Capabilities
 
@@ -69,7 +70,7 @@ def tick(url: str, symbols: int, years: int) -> None:
     began = time.perf_counter()
     now = datetime.now(UTC)
     days = due(wanted(Catalog(url), market, now), now)
-    plan = planned(market, days, Capabilities(), Budget(25, None))
+    plan = planned(Grid(market), days, Capabilities(), Budget(25, None))
     seconds = time.perf_counter() - began
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(

@@ -20,6 +20,7 @@ from marketpipe_assets.bars.quarantine import split_by_rules
 from marketpipe_assets.config import Config, Market, export_dagster_home, load_config
 from marketpipe_assets.defs.jobs import ingest_job_name
 from marketpipe_assets.defs.launch import run_job
+from marketpipe_assets.defs.partitions import Grid
 from marketpipe_assets.defs.planner import planned_runs
 from marketpipe_assets.lake.scan import read_bars
 
@@ -127,8 +128,10 @@ def main(folder: Path) -> int:
 
 def _ingest(instance: dg.DagsterInstance, market: Market, symbols: tuple[str, ...], first: str, last: str) -> None:
     dates = market.sessions.between(date.fromisoformat(first), next_day(date.fromisoformat(last)))
-    for selection in planned_runs(market, dict.fromkeys(dates, symbols)):
-        failures = [each.failure for each in run_job(instance, ingest_job_name(market.name), selection) if each.failure]
+    grid = Grid(market)
+    for selection in planned_runs(grid, dict.fromkeys(dates, symbols)):
+        steps = run_job(instance, ingest_job_name(market.name), grid.tags(selection))
+        failures = [each.failure for each in steps if each.failure]
         print(f"{market.name}: {', '.join(selection.symbols)} {dates[0]} to {dates[-1]}: {failures or 'ingested'}")
 
 

@@ -22,7 +22,7 @@ from marketpipe_assets.config import (
 )
 from marketpipe_assets.providers.synthetic import SyntheticProvider
 
-SHAPES = {1: "bf159a39ab62488b"}
+SHAPES = {1: "321fb0c6ef251ead"}
 """`config_version` → fingerprint of the keys and values it allows."""
 
 TOP = """\
@@ -172,8 +172,8 @@ def test_lake_is_relative_to_the_file(tmp_path: Path) -> None:
         ("rules: {price_jump: {severity: LOUD}}", "severity: expected 'ERROR', 'WARN' or 'INFO', was 'LOUD'"),
         ("rules: {ohlc_logic: {limit: 1}}", "markets.shares.rules: expected a rule with a limit"),
         ("rules: {duplicate_ts: {severity: INFO}}", "expected severity ERROR for duplicate_ts"),
-        ("partition: {symbols: 50}", "expected 1; other values are refused until they are built, was '50'"),
-        ("partition: {dates: month}", "expected day; other values are refused until they are built, was 'month'"),
+        ("partition: {symbols: 0}", "markets.shares.partition.symbols: expected greater than or equal to 1, was '0'"),
+        ("partition: {dates: week}", "markets.shares.partition.dates: expected 'day' or 'month', was 'week'"),
         ("timeframes: [7m]", "markets.shares.timeframes.0: expected a timeframe of 3m, 5m"),
         ("timeframes: [1H]", "(1m is always there), was '1H'"),
         ("timeframes: [1m]", "(1m is always there), was '1m'"),

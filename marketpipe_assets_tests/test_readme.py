@@ -61,6 +61,7 @@ def test_schedule_recipe_asks_for_the_session_and_skips_other_days(tmp_path: Pat
     import dagster as dg
 
     from marketpipe_assets.defs.market import market_definitions
+    from marketpipe_assets.defs.partitions import Grid
 
     recipe = next(block for block in blocks("python") if "after_close" in block)
     names: dict[str, object] = {}
@@ -71,7 +72,7 @@ def test_schedule_recipe_asks_for_the_session_and_skips_other_days(tmp_path: Pat
     schedule = names["after_close"](market)  # type: ignore[operator]  # a function of the README
     added = dg.Definitions(schedules=[schedule], resources={"lean": None, "lake": None})
 
-    loaded = dg.Definitions.merge(market_definitions(market), added)
+    loaded = dg.Definitions.merge(market_definitions(Grid(market)), added)
     assert loaded.resolve_schedule_def("us_equities_after_close").job_name == "us_equities_ingest"
 
     def at(day: int) -> object:

@@ -18,7 +18,7 @@ from marketpipe_assets.cli.options import (
     retired,
 )
 from marketpipe_assets.cli.outcome import lake_access, note
-from marketpipe_assets.cli.runs import Plan, run_each
+from marketpipe_assets.cli.runs import Plan, market_grid, run_each
 from marketpipe_assets.cli.stored import RAW, AllOption, DaysOption, chosen_days
 from marketpipe_assets.config import Market
 
@@ -49,11 +49,12 @@ def aggregate(
     wanted = chosen_days(loaded.lake, chosen, names, days=days, every=every, start=start, end=end)
     job = judge_job_name(chosen.name)
     gone = retired(chosen, names)
-    plans = [Plan(chosen.name, job, part) for part in planned_runs(chosen, _without(gone, wanted))]
+    grid = market_grid(loaded, chosen)
+    plans = [Plan(chosen.name, job, part, grid.tags(part)) for part in planned_runs(grid, _without(gone, wanted))]
     failed = run_each(loaded, plans) if plans else []
     if gone:
         note(f"{', '.join(gone)} retired from {chosen.name}: rebuilt without a run in the web UI")
-    apart = planned_runs(chosen, _without(chosen.symbols, wanted))
+    apart = planned_runs(grid, _without(chosen.symbols, wanted))
     with lake_access():
         for part in apart:
             _rebuild(loaded.lake, chosen, part)

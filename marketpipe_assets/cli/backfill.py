@@ -21,14 +21,14 @@ from marketpipe_assets.cli.options import (
     sessions_of,
 )
 from marketpipe_assets.cli.outcome import RunTimeError, UserError, note
-from marketpipe_assets.cli.runs import Plan, run_each
+from marketpipe_assets.cli.runs import Plan, market_grid, run_each
 from marketpipe_assets.cli.stored import stored_days
 from marketpipe_assets.config import Config, Market
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from marketpipe_assets.defs.partitions import Selection
+    from marketpipe_assets.defs.partitions import Grid, Selection
     from marketpipe_assets.providers.base import BarProvider
 
 LOOKBACK = 365
@@ -82,7 +82,9 @@ def backfill(  # noqa: PLR0913, PLR0917  # one per option
     _tell(chosen, work)
     if work.fetch or work.rebuild:
         _note_asked(loaded, chosen, work)
-        finish(loaded, chosen, [*work.fetch, *work.rebuild], run_each(loaded, _plans(chosen, work)))
+        finish(
+            loaded, chosen, [*work.fetch, *work.rebuild], run_each(loaded, _plans(market_grid(loaded, chosen), work))
+        )
 
 
 def work_of(
@@ -100,12 +102,12 @@ def work_of(
     from marketpipe_assets.defs.wanted import NEVER, Span, planned, wanted
     from marketpipe_assets.providers import provider_class
 
-    now, catalog = datetime.now(UTC), Catalog(config.catalog_url)
+    now, catalog, grid = datetime.now(UTC), Catalog(config.catalog_url), market_grid(config, market)
     with instance_of(config) as instance:
         for run_id in end_lost_runs(instance):
             note(f"run {run_id} was killed: what it did not finish is done again")
         recover(catalog, config.lake, config.markets, instance)
-        flights = in_flight(instance, market)
+        flights = in_flight(instance, grid)
     every = wanted(catalog, market, now, Span(*asked), symbols)
     free = not_in_flight(every, flights)
     if every.height > free.height:
@@ -114,7 +116,7 @@ def work_of(
     ready = free if again else free.filter(is_due)
     able = provider_class(config.providers[market.provider].type).capabilities
     unbuilt = _unbuilt(config, market, asked, symbols, ready)
-    return Work(planned(market, ready, able).runs, planned_runs(market, unbuilt), ready, free.height - ready.height)
+    return Work(planned(grid, ready, able).runs, planned_runs(grid, unbuilt), ready, free.height - ready.height)
 
 
 def _unbuilt(
@@ -184,11 +186,12 @@ def _note_asked(config: Config, market: Market, work: Work) -> None:
         note_asked(connection, market.name, work.holes.filter(pl.col("why") != NEVER), datetime.now(UTC))
 
 
-def _plans(market: Market, work: Work) -> list[Plan]:
+def _plans(grid: "Grid", work: Work) -> list[Plan]:
     from marketpipe_assets.defs.jobs import ingest_job_name, judge_job_name
 
-    fetch = [Plan(market.name, ingest_job_name(market.name), run) for run in work.fetch]
-    return fetch + [Plan(market.name, judge_job_name(market.name), run) for run in work.rebuild]
+    market = grid.market.name
+    fetch = [Plan(market, ingest_job_name(market), run, grid.tags(run)) for run in work.fetch]
+    return fetch + [Plan(market, judge_job_name(market), run, grid.tags(run)) for run in work.rebuild]
 
 
 def _tell(market: Market, work: Work) -> None:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from marketpipe_assets.bars.amendments import expired
 from marketpipe_assets.cli.options import configuration
 from marketpipe_assets.cli.outcome import UserError, user_input
 from marketpipe_assets.config import Config, Market
+
+if TYPE_CHECKING:
+    from marketpipe_assets.defs.partitions import Grid
 
 
 def check(
@@ -30,12 +33,15 @@ def check(
 
 def usable(config: Config) -> list[str]:
     """One line per market of what Dagster will make of it. Raises `UserError` where a provider or market cannot be."""
+    from marketpipe_assets.catalog.store import Catalog
     from marketpipe_assets.definitions import provider_of
+    from marketpipe_assets.defs.partitions import grid_of
 
     with user_input():
         for name, block in config.providers.items():
             provider_of(name, block)
-        return [_line(market) for market in config.markets.values()]
+        catalog = Catalog(config.catalog_url)
+        return [_line(market, grid_of(market, catalog)) for market in config.markets.values()]
 
 
 def _expired(config: Config) -> list[str]:
@@ -47,10 +53,8 @@ def _expired(config: Config) -> list[str]:
     ]
 
 
-def _line(market: Market) -> str:
-    from marketpipe_assets.defs.partitions import partitions_of
-
-    keys = partitions_of(market).get_num_partitions()
+def _line(market: Market, grid: "Grid") -> str:
+    keys = grid.definition.get_num_partitions()
     return (
         f"{market.name}: {len(market.symbols):,} symbols of {market.provider}, {market.calendar} since {market.start}, "
         f"{keys:,} partitions, bars of {', '.join(('1m', *market.timeframes))}"

@@ -14,7 +14,7 @@ from marketpipe_assets.cli.ingest import ingest_plans
 from marketpipe_assets.cli.options import ConfigOption, configuration, over, sessions_of
 from marketpipe_assets.cli.outcome import UserError, lake_access, note, say
 from marketpipe_assets.cli.overview import overview, overview_table
-from marketpipe_assets.cli.runs import run_each
+from marketpipe_assets.cli.runs import market_grid, run_each
 from marketpipe_assets.cli.stored import stored_days
 from marketpipe_assets.config import PACKAGED, Config, Market
 
@@ -35,7 +35,9 @@ def demo(config: ConfigOption = None) -> None:
     loaded = configuration(config)
     parts = _parts(loaded)
     with lake_access():
-        plans = [plan for part in parts for plan in ingest_plans(part.market, _missing(loaded, part))]
+        plans = [
+            plan for part in parts for plan in ingest_plans(market_grid(loaded, part.market), _missing(loaded, part))
+        ]
     failed = []
     if plans:
         console().print(
@@ -86,7 +88,9 @@ def _show(config: Config, parts: Sequence[Part]) -> None:
 
     with lake_access():
         overviews = {
-            market.name: overview(config.lake, market, planned_runs(market, dict.fromkeys(dates, market.symbols)))
+            market.name: overview(
+                config.lake, market, planned_runs(market_grid(config, market), dict.fromkeys(dates, market.symbols))
+            )
             for market, dates in parts
         }
     console().print()

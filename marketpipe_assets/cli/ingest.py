@@ -23,11 +23,11 @@ from marketpipe_assets.cli.options import (
 )
 from marketpipe_assets.cli.outcome import RunTimeError, UserError, lake_access, note, say
 from marketpipe_assets.cli.overview import overview, overview_table
-from marketpipe_assets.cli.runs import Failed, Plan, run_each
+from marketpipe_assets.cli.runs import Failed, Plan, market_grid, run_each
 from marketpipe_assets.config import Config, Market
 
 if TYPE_CHECKING:
-    from marketpipe_assets.defs.partitions import Selection
+    from marketpipe_assets.defs.partitions import Grid, Selection
 
 
 def ingest(
@@ -54,22 +54,25 @@ def ingest(
             f"expected configured symbols of {chosen.name}, was {', '.join(gone)}: retired, only their bars are held"
         )
     dates = _finished(chosen, asked_dates(chosen, start, end))
-    plans = ingest_plans(chosen, dict.fromkeys(dates, in_order(chosen, names)), allow_shrink=allow_shrink)
+    plans = ingest_plans(
+        market_grid(loaded, chosen), dict.fromkeys(dates, in_order(chosen, names)), allow_shrink=allow_shrink
+    )
     if dry_run:
         show_plan(chosen, plans)
         return
     finish(loaded, chosen, [plan.selection for plan in plans], run_each(loaded, plans))
 
 
-def ingest_plans(market: Market, wanted: Mapping[date, Sequence[str]], *, allow_shrink: bool = False) -> list[Plan]:
+def ingest_plans(grid: "Grid", wanted: Mapping[date, Sequence[str]], *, allow_shrink: bool = False) -> list[Plan]:
     """Runs of the market's ingest job that cover the wanted symbol-days and no others."""
     from marketpipe_assets.defs.jobs import ingest_job_name
     from marketpipe_assets.defs.planner import planned_runs
 
-    asset = f"{market.name}__raw_bars_1m"
+    market = grid.market.name
+    asset = f"{market}__raw_bars_1m"
     run_config = {"ops": {asset: {"config": {"allow_shrink": True}}}} if allow_shrink else {}
-    job = ingest_job_name(market.name)
-    return [Plan(market.name, job, selection, run_config) for selection in planned_runs(market, wanted)]
+    job = ingest_job_name(market)
+    return [Plan(market, job, each, grid.tags(each), run_config) for each in planned_runs(grid, wanted)]
 
 
 def finish(config: Config, market: Market, worked_on: Sequence["Selection"], failed: Sequence[Failed]) -> None:

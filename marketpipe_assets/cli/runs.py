@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from marketpipe_assets.cli.config_check import usable
 from marketpipe_assets.cli.display import console, counted, span
 from marketpipe_assets.cli.outcome import RunTimeError, UserError, one_line
-from marketpipe_assets.config import Config, export_dagster_home
+from marketpipe_assets.config import Config, Market, export_dagster_home
 
 if TYPE_CHECKING:
     import dagster as dg
     from rich.progress import Progress as Bar
 
     from marketpipe_assets.defs.launch import Progress
-    from marketpipe_assets.defs.partitions import Selection
+    from marketpipe_assets.defs.partitions import Grid, Selection
 
 INTERRUPTED = "DagsterExecutionInterruptedError"
 
@@ -27,11 +27,12 @@ QUIET: Mapping[str, object] = {"loggers": {"console": {"config": {"log_level": "
 
 
 class Plan(NamedTuple):
-    """One run to start."""
+    """One run to start; `tags` say its selection to Dagster."""
 
     market: str
     job: str
     selection: "Selection"
+    tags: Mapping[str, str]
     run_config: Mapping[str, object] = {}
 
     def __str__(self) -> str:
@@ -48,6 +49,14 @@ class Failed(NamedTuple):
 
     def __str__(self) -> str:
         return f"run {self.run_id or 'without an id'} ({self.plan}): {self.reason}"
+
+
+def market_grid(config: Config, market: Market) -> "Grid":
+    """The market's partitions."""
+    from marketpipe_assets.catalog.store import Catalog
+    from marketpipe_assets.defs.partitions import grid_of
+
+    return grid_of(market, Catalog(config.catalog_url))
 
 
 def run_each(config: Config, plans: Sequence[Plan]) -> list[Failed]:
@@ -74,7 +83,7 @@ def _run(instance: "dg.DagsterInstance", plan: Plan, bar: "RunBar") -> Failed | 
 
     run_id, reasons = "", list[str]()
     bar.begin(plan)
-    for step in run_job(instance, plan.job, plan.selection, {**QUIET, **plan.run_config}):
+    for step in run_job(instance, plan.job, plan.tags, {**QUIET, **plan.run_config}):
         bar.show(step, _step_count(instance, step.run_id))
         run_id = step.run_id
         reasons += [step.failure] if step.failure is not None else []

@@ -19,6 +19,7 @@ from marketpipe_assets.cli.options import (
     listed,
 )
 from marketpipe_assets.cli.outcome import lake_access, say
+from marketpipe_assets.cli.runs import market_grid
 from marketpipe_assets.cli.stored import AllOption, DaysOption, chosen_days
 from marketpipe_assets.config import Market
 
@@ -70,7 +71,7 @@ def validate(  # noqa: PLR0913, PLR0917  # one per option
     names = listed([show] if show is not None else symbols)
     chosen = chosen_market(loaded, market, names)
     wanted = chosen_days(loaded.lake, chosen, names, days=days, every=every, start=start, end=end)
-    parts = planned_runs(chosen, wanted)
+    parts = planned_runs(market_grid(loaded, chosen), wanted)
     if show is not None:
         _show_bars(loaded.lake, chosen, parts)
         return

@@ -1,7 +1,6 @@
 """What is checked of the bars at rest after a run wrote them. Rules for single bars are in bars/rules.py."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from marketpipe_assets.defs.assets.raw import TABLE as RAW
 from marketpipe_assets.defs.assets.resampled import timeframes_of
 from marketpipe_assets.defs.assets.validated import QUARANTINED, VALID
 from marketpipe_assets.defs.metadata import markdown
-from marketpipe_assets.defs.partitions import Selection, selection_of, tagged_keys
+from marketpipe_assets.defs.partitions import Grid, Selection
 from marketpipe_assets.lake.scan import bar_counts, read_bars
 
 KEY = ("symbol", "session_date")
@@ -25,11 +24,11 @@ RECENT_SESSIONS = 20
 VOLUME_TOLERANCE = 1e-9  # sums of the same numbers in another order
 
 
-def asset_checks(market: Market, partitions: dg.PartitionsDefinition[str]) -> Sequence[dg.AssetChecksDefinition]:
+def asset_checks(grid: Grid) -> Sequence[dg.AssetChecksDefinition]:
     """The checks of one market. They read the lake for the partitions of the run; a run of checks alone, which has
     none, covers the most recent sessions that were materialized.
     """
-    return [_validated_checks(market, partitions), _resampled_checks(market, partitions)]
+    return [_validated_checks(grid), _resampled_checks(grid)]
 
 
 class Evidence:
@@ -70,7 +69,8 @@ class Verdict(NamedTuple):
     metadata: Mapping[str, int | float | dg.MetadataValue]
 
 
-def _validated_checks(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
+def _validated_checks(grid: Grid) -> dg.AssetChecksDefinition:
+    market = grid.market
     specs = [
         dg.AssetCheckSpec(
             check.name,
@@ -86,7 +86,7 @@ def _validated_checks(market: Market, partitions: dg.PartitionsDefinition[str]) 
         name=f"{market.name}_validated_checks", required_resource_keys={"lake"}, can_subset=True, specs=specs
     )
     def validated_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        evidence = Evidence(context.resources.lake, market, _selection(context, market, partitions))
+        evidence = Evidence(context.resources.lake, market, _selection(context, grid))
         for key in sorted(context.selected_asset_check_keys):
             check = CHECKS[key.name]
             yield _result(key, check.judge(evidence), check.severity)
@@ -94,7 +94,8 @@ def _validated_checks(market: Market, partitions: dg.PartitionsDefinition[str]) 
     return validated_checks
 
 
-def _resampled_checks(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
+def _resampled_checks(grid: Grid) -> dg.AssetChecksDefinition:
+    market = grid.market
     timeframes = {f"{market.name}/{each.table}": each for each in timeframes_of(market)}
 
     @dg.multi_asset_check(
@@ -112,7 +113,7 @@ def _resampled_checks(market: Market, partitions: dg.PartitionsDefinition[str]) 
         ],
     )
     def resampled_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        evidence = Evidence(context.resources.lake, market, _selection(context, market, partitions))
+        evidence = Evidence(context.resources.lake, market, _selection(context, grid))
         minutes = evidence.volumes(VALID)
         for key in sorted(context.selected_asset_check_keys):
             timeframe = timeframes[key.asset_key.to_user_string()]
@@ -134,16 +135,15 @@ def _result(
     )
 
 
-def _selection(
-    context: dg.AssetCheckExecutionContext, market: Market, partitions: dg.PartitionsDefinition[str]
-) -> Selection:
-    keys = tagged_keys(context.run.tags, partitions)
+def _selection(context: dg.AssetCheckExecutionContext, grid: Grid) -> Selection:
+    keys, market = grid.tagged_keys(context.run.tags), grid.market
     if keys:
-        return selection_of(keys)
+        return grid.selection(keys, context.run)
     materialized = context.instance.get_materialized_partitions(dg.AssetKey([market.name, VALID]))
     if not materialized:
         raise dg.Failure(f"expected bars of {market.name} to check, was no partition materialized yet")
-    dates = sorted({date.fromisoformat(key.split("|", 1)[0]) for key in materialized})
+    rows = {key.split("|", 1)[0] for key in materialized}
+    dates = grid.finished(day for row, days in grid.rows.items() if row in rows for day in days)
     return Selection(market.symbols, dates[-RECENT_SESSIONS:])
 
 

@@ -10,9 +10,8 @@ import polars as pl
 from marketpipe_assets.bars.schema import RAW
 from marketpipe_assets.catalog.restatements import record_restatements
 from marketpipe_assets.catalog.store import Catalog
-from marketpipe_assets.config import Market
 from marketpipe_assets.defs.metadata import FETCHED_AT, bars_metadata, restated_metadata
-from marketpipe_assets.defs.partitions import check_size, selection_of
+from marketpipe_assets.defs.partitions import Grid, check_size
 from marketpipe_assets.lake.facts import Fetch
 from marketpipe_assets.lake.merge import write_bars
 from marketpipe_assets.lake.scan import read_bars
@@ -25,15 +24,16 @@ class LakeIOManager(dg.IOManager):
     A session's partition also holds the bars of the closed days that lead up to it.
     """
 
-    def __init__(self, lake: Path, markets: Mapping[str, Market], catalog: Catalog) -> None:
+    def __init__(self, lake: Path, grids: Mapping[str, Grid], catalog: Catalog) -> None:
         self._lake = lake
-        self._markets = markets
+        self._grids = grids
         self._catalog = catalog
 
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
         market, table = context.asset_key.path
-        symbols, dates = selection_of(context.asset_partition_keys)
-        owned = self._markets[market].sessions.owned_dates(dates)
+        grid = self._grids[market]
+        symbols, dates = grid.selection(context.asset_partition_keys, context.step_context.dagster_run)
+        owned = grid.market.sessions.owned_dates(dates)
         written = write_bars(self._lake, market, table, obj, symbols, owned, _fetch(context, dates))
         context.add_output_metadata(bars_metadata(obj, symbols, dates, self._lake / market / table, written))
         if table == RAW:
@@ -43,9 +43,10 @@ class LakeIOManager(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> pl.DataFrame:
         market, table = context.asset_key.path
-        selection = selection_of(context.asset_partition_keys)
-        check_size(self._markets[market], selection, "aggregate")
-        owned = self._markets[market].sessions.owned_dates(selection.dates)
+        grid = self._grids[market]
+        selection = grid.selection(context.asset_partition_keys, context.step_context.dagster_run)
+        check_size(grid.market, selection, "aggregate")
+        owned = grid.market.sessions.owned_dates(selection.dates)
         return read_bars(self._lake, market, table, selection.symbols, owned)
 
 

@@ -11,7 +11,6 @@ from dagster._core.utils import make_new_run_id
 from dagster_shared.error import SerializableErrorInfo
 
 from marketpipe_assets.defs.lost_runs import process_tags
-from marketpipe_assets.defs.partitions import Selection, range_tags
 
 CODE_LOCATION = "marketpipe_assets.definitions"
 
@@ -26,14 +25,14 @@ class Progress(NamedTuple):
 
 
 def run_job(
-    instance: dg.DagsterInstance, job_name: str, selection: Selection, run_config: Mapping[str, object] | None = None
+    instance: dg.DagsterInstance, job_name: str, tags: Mapping[str, str], run_config: Mapping[str, object] | None = None
 ) -> Iterator[Progress]:
-    """Run a job over a rectangle of partitions, yielding as steps begin and end.
+    """Run a job over the partitions that its tags select, yielding as steps begin and end.
 
     The run is in the instance like any other. What a step logs stays in the run's log.
     """
     job = ReconstructableRepository.for_module(CODE_LOCATION, "defs").get_reconstructable_job(job_name)
-    run = _created(instance, job, selection, run_config)
+    run = _created(instance, job, tags, run_config)
     failures: list[str] = []
     for event in execute_run_iterator(job, run, instance):
         if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
@@ -52,7 +51,7 @@ def run_job(
 def _created(
     instance: dg.DagsterInstance,
     job: ReconstructableJob,
-    selection: Selection,
+    tags: Mapping[str, str],
     run_config: Mapping[str, object] | None,
 ) -> dg.DagsterRun:
     """A run of the instance; one that is interrupted while its partitions are written is reported as cancelled."""
@@ -62,7 +61,7 @@ def _created(
             job_def=job.get_definition(),
             run_id=run_id,
             run_config=run_config,
-            tags={**range_tags(selection), **process_tags()},
+            tags={**tags, **process_tags()},
             job_code_origin=job.get_python_origin(),
         )
     except BaseException:

@@ -12,29 +12,29 @@ from marketpipe_assets.defs.assets.resampled import resampled_bars
 from marketpipe_assets.defs.assets.validated import validated_bars
 from marketpipe_assets.defs.freshness import fresh_check
 from marketpipe_assets.defs.jobs import ingest_job, integrity_job, judge_job, prune_for_real, prune_job
-from marketpipe_assets.defs.partitions import partitions_of
+from marketpipe_assets.defs.partitions import Grid
 from marketpipe_assets.defs.schedules import Weekly, schedules
 from marketpipe_assets.defs.sensors import heal_gaps
 
 SUNDAY, SATURDAY = 0, 6
 
 
-def market_definitions(market: Market) -> dg.Definitions:
+def market_definitions(grid: Grid) -> dg.Definitions:
     """Everything of a market but its provider, which is a resource of the provider's name."""
     warnings.filterwarnings("ignore", category=dg.BetaWarning)  # one a backfill policy, on every load
-    partitions = partitions_of(market)
+    market = grid.market
     integrity, prune = integrity_job(market), prune_job(market)
     return dg.Definitions(
         assets=[
-            raw_bars(market, partitions),
-            validated_bars(market, partitions),
-            resampled_bars(market, partitions),
-            coverage_ledger(market, partitions),
+            raw_bars(grid),
+            validated_bars(grid),
+            resampled_bars(grid),
+            coverage_ledger(grid),
         ],
-        asset_checks=[*asset_checks(market, partitions), fresh_check(market)],
+        asset_checks=[*asset_checks(grid), fresh_check(market)],
         jobs=[ingest_job(market), judge_job(market), integrity, prune],
-        schedules=schedules(market, _weekly(market, integrity, prune)),
-        sensors=[heal_gaps(market)],
+        schedules=schedules(grid, _weekly(market, integrity, prune)),
+        sensors=[heal_gaps(grid)],
     )
 
 

@@ -8,28 +8,58 @@ from typing import TypeVar
 import numpy as np
 
 from marketpipe_assets.bars.clock import next_day
-from marketpipe_assets.config import Market
-from marketpipe_assets.defs.partitions import Selection
+from marketpipe_assets.defs.partitions import Grid, Selection
 from marketpipe_assets.defs.rectangles import Rectangle, rectangles
 
 Column = TypeVar("Column")
 Row = TypeVar("Row")
 
 
-def planned_runs(market: Market, wanted: Mapping[date, Sequence[str]], most: int | None = None) -> list[Selection]:
-    """Rectangles that together are the wanted symbol-days and no others, none of more than `most` of them.
+def planned_runs(grid: Grid, wanted: Mapping[date, Sequence[str]]) -> list[Selection]:
+    """Rectangles that together are the wanted symbol-days and no others, none above the market's limit for one run.
 
-    Without `most` the market's limit for one run holds.
-
-    Oldest first. Symbols that were retired from the market have no partitions and stand among the others by name.
+    Oldest first. Partitions that are wanted whole are planned as such, so that each is one run's. Symbols that were
+    retired from the market have no partitions and stand after the others.
     """
-    days = {day: symbols for day, symbols in wanted.items() if symbols}
+    days = {day: frozenset(symbols) for day, symbols in wanted.items() if symbols}
     if not days:
         return []
-    symbols = sorted({*market.symbols, *(symbol for each in days.values() for symbol in each)})
-    dates = market.sessions.between(min(days), next_day(max(days)))
-    pairs = ((symbol, day) for day, each in days.items() for symbol in each)
-    return [Selection(*part) for part in ranges(symbols, dates, pairs, most or market.max_symbol_days_per_run)]
+    most = grid.market.max_symbol_days_per_run
+    whole = [] if grid.is_plain else _whole(grid, days, most)
+    for symbols, dates in whole:
+        days.update((day, days[day].difference(symbols)) for day in dates)
+    rest = _symbol_days(grid, {day: symbols for day, symbols in days.items() if symbols}, most)
+    return sorted([*whole, *rest], key=lambda run: (run.dates[0], run.symbols[0]))
+
+
+def _whole(grid: Grid, wanted: Mapping[date, frozenset[str]], most: int) -> list[Selection]:
+    """Runs of the partitions of which every session that is over is wanted for every symbol."""
+    finished = {row: grid.finished(dates) for row, dates in grid.rows.items() if not wanted.keys().isdisjoint(dates)}
+    cells = [
+        (column, row)
+        for row, dates in finished.items()
+        for column, symbols in grid.columns.items()
+        if dates and all(wanted.get(day, frozenset()).issuperset(symbols) for day in dates)
+    ]
+    parts = ranges(list(grid.columns), list(grid.rows), cells, max(1, most // grid.largest))
+    return [
+        Selection(
+            sorted(symbol for column in columns for symbol in grid.columns[column]),
+            [day for row in rows for day in finished[row]],
+        )
+        for columns, rows in parts
+    ]
+
+
+def _symbol_days(grid: Grid, wanted: Mapping[date, frozenset[str]], most: int) -> list[Selection]:
+    if not wanted:
+        return []
+    known = grid.symbols
+    retired = frozenset[str]().union(*wanted.values()).difference(known)
+    dates = grid.market.sessions.between(min(wanted), next_day(max(wanted)))
+    pairs = ((symbol, day) for day, symbols in wanted.items() for symbol in symbols)
+    parts = ranges([*known, *sorted(retired)], dates, pairs, most)
+    return [Selection(sorted(symbols), part) for symbols, part in parts]
 
 
 def ranges(

@@ -11,7 +11,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.jobs import ingest_job_name
-from marketpipe_assets.defs.partitions import range_tags
+from marketpipe_assets.defs.partitions import Grid
 from marketpipe_assets.defs.planner import planned_runs
 
 WHY_TAG = "marketpipe/why"
@@ -29,12 +29,12 @@ class Weekly(NamedTuple):
     run_config: dict[str, object] | None = None
 
 
-def schedules(market: Market, weekly: Sequence[Weekly]) -> list[dg.ScheduleDefinition]:
+def schedules(grid: Grid, weekly: Sequence[Weekly]) -> list[dg.ScheduleDefinition]:
     """A market's schedules, in its exchange's time zone; off until they are enabled."""
     return [
-        _after_close(market),
-        _corrections(market),
-        *(_weekly(market, each) for each in weekly),
+        _after_close(grid),
+        _corrections(grid),
+        *(_weekly(grid.market, each) for each in weekly),
     ]
 
 
@@ -65,8 +65,8 @@ def _due(market: Market, sessions: Sessions, day: date) -> datetime:
     return sessions.published_by(day) + timedelta(minutes=market.schedules.after_close)
 
 
-def _after_close(market: Market) -> dg.ScheduleDefinition:
-    sessions = market.sessions
+def _after_close(grid: Grid) -> dg.ScheduleDefinition:
+    market, sessions = grid.market, grid.market.sessions
 
     @dg.schedule(
         name=f"{market.name}_after_close",
@@ -85,7 +85,7 @@ def _after_close(market: Market) -> dg.ScheduleDefinition:
         if not due:
             zone = ZoneInfo(known.timezone)
             yield dg.SkipReason(f"no session of {market.calendar} is due at {at.astimezone(zone):%Y-%m-%d %H:%M %Z}")
-        yield from _requests(market, due, "after close")
+        yield from _requests(grid, due, "after close")
 
     return after_close
 
@@ -98,7 +98,8 @@ def _closing_times(market: Market, sessions: Sessions) -> list[str]:
     return sorted({f"{due.minute} {due.hour} * * *" for due in local})
 
 
-def _corrections(market: Market) -> dg.ScheduleDefinition:
+def _corrections(grid: Grid) -> dg.ScheduleDefinition:
+    market = grid.market
     sessions, morning = market.sessions, market.schedules.morning
 
     @dg.schedule(
@@ -118,7 +119,7 @@ def _corrections(market: Market) -> dg.ScheduleDefinition:
         due = due_again(market, known, today)
         if not due:
             yield dg.SkipReason(f"{market.calendar} is closed on {today}, or no session is far enough back")
-        yield from _requests(market, due, "corrections")
+        yield from _requests(grid, due, "corrections")
 
     return corrections
 
@@ -135,9 +136,9 @@ def _weekly(market: Market, weekly: Weekly) -> dg.ScheduleDefinition:
     )
 
 
-def _requests(market: Market, days: Sequence[date], why: str) -> Iterator[dg.RunRequest]:
-    for selection in planned_runs(market, dict.fromkeys(days, market.symbols)):
-        tags = {**range_tags(selection), WHY_TAG: why}
+def _requests(grid: Grid, days: Sequence[date], why: str) -> Iterator[dg.RunRequest]:
+    for selection in planned_runs(grid, dict.fromkeys(days, grid.market.symbols)):
+        tags = {**grid.tags(selection), WHY_TAG: why}
         yield dg.RunRequest(run_key=f"{selection.dates[0]}|{selection.symbols[0]}", tags=tags)
 
 

@@ -11,7 +11,7 @@ from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.in_flight import backfills_by_hand, in_flight, not_in_flight
 from marketpipe_assets.defs.jobs import ingest_job_name
-from marketpipe_assets.defs.partitions import Selection, range_tags
+from marketpipe_assets.defs.partitions import Grid, Selection
 from marketpipe_assets.defs.schedules import WHY_TAG
 from marketpipe_assets.defs.wanted import Budget, Planned, due, planned, wanted
 from marketpipe_assets.providers.base import BarProvider
@@ -20,8 +20,9 @@ MOST_RUNS = 25  # a tick starts; what is left over is looked at again in the nex
 TICK_SECONDS = 300
 
 
-def heal_gaps(market: Market) -> dg.SensorDefinition:
+def heal_gaps(grid: Grid) -> dg.SensorDefinition:
     """The sensor that asks again for holes a provider may fill, and for symbol-days that were never fetched."""
+    market = grid.market
 
     @dg.sensor(
         name=f"{market.name}_heal_gaps",
@@ -40,11 +41,11 @@ def heal_gaps(market: Market) -> dg.SensorDefinition:
         if by_hand := backfills_by_hand(context.instance, market):
             return dg.SkipReason(f"backfill {', '.join(by_hand)} is becoming runs: its partitions are not known yet")
         every = wanted(catalog, market, now)
-        free = not_in_flight(every, in_flight(context.instance, market))
+        free = not_in_flight(every, in_flight(context.instance, grid))
         ready = due(free, now)
         if ready.is_empty():
             return dg.SkipReason(_nothing(every, free))
-        plan = planned(market, ready, provider.capabilities, Budget(MOST_RUNS, _left(provider)))
+        plan = planned(grid, ready, provider.capabilities, Budget(MOST_RUNS, _left(provider)))
         if not plan.runs:
             return dg.SkipReason(
                 f"{_counted(ready)} to ask for, and {market.provider} has no requests left at this moment"
@@ -52,7 +53,9 @@ def heal_gaps(market: Market) -> dg.SensorDefinition:
         _note(catalog, market, ready, plan.runs, now)
         said = _started(ready, plan, every.height - free.height, free.height - ready.height)
         context.log.info(said)
-        return dg.SensorResult([_request(run, now) for run in plan.runs], cursor=f"{now:%Y-%m-%d %H:%M} UTC: {said}")
+        return dg.SensorResult(
+            [_request(grid, run, now) for run in plan.runs], cursor=f"{now:%Y-%m-%d %H:%M} UTC: {said}"
+        )
 
     return heal
 
@@ -73,11 +76,10 @@ def _note(catalog: Catalog, market: Market, ready: pl.DataFrame, runs: Sequence[
         note_asked(connection, market.name, asked, now)
 
 
-def _request(run: Selection, now: datetime) -> dg.RunRequest:
-    tags = range_tags(run)
+def _request(grid: Grid, run: Selection, now: datetime) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=f"{run.dates[0]}|{run.symbols[0]}...{run.dates[-1]}|{run.symbols[-1]} {now:%Y-%m-%dT%H:%M:%SZ}",
-        tags={**tags, WHY_TAG: "healing"},
+        tags={**grid.tags(run), WHY_TAG: "healing"},
     )
 
 

@@ -13,7 +13,7 @@ from marketpipe_assets.bars.sessions import today
 from marketpipe_assets.catalog.asking import askable, asked_before, held, pruned_through
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
-from marketpipe_assets.defs.partitions import Selection
+from marketpipe_assets.defs.partitions import Grid, Selection
 from marketpipe_assets.defs.planner import planned_runs
 from marketpipe_assets.providers.base import Capabilities
 
@@ -176,32 +176,32 @@ class Planned(NamedTuple):
         return sum(run.symbol_days for run in self.runs)
 
 
-def planned(market: Market, days: pl.DataFrame, able: Capabilities, budget: Budget | None = None) -> Planned:
+def planned(grid: Grid, days: pl.DataFrame, able: Capabilities, budget: Budget | None = None) -> Planned:
     """The fewest runs that fetch these symbol-days, newest first; with a budget as many of them as it has room for."""
     by_day = dict(days.group_by("session_date").agg("symbol").rows())
-    runs = planned_runs(market, by_day)
+    runs = planned_runs(grid, by_day)
     newest = sorted(runs, key=lambda run: (run.dates[-1], run.dates[0]), reverse=True)
     chosen: list[Selection] = []
     spent = 0
     for run in newest if budget is None else newest[: budget.runs]:
-        fitting = run if budget is None or budget.requests is None else _cut(market, run, able, budget.requests - spent)
+        fitting = run if budget is None or budget.requests is None else _cut(grid, run, able, budget.requests - spent)
         if fitting is None:
             break
         chosen.append(fitting)
-        spent += requests_for(market, fitting, able)
+        spent += requests_for(grid.market, fitting, able)
     return Planned(chosen, spent, days.height - sum(run.symbol_days for run in chosen))
 
 
-def _cut(market: Market, run: Selection, able: Capabilities, requests: int) -> Selection | None:
+def _cut(grid: Grid, run: Selection, able: Capabilities, requests: int) -> Selection | None:
     """As many of a run's newest sessions as so many requests fetch; of one session as many symbols; None: nothing."""
     symbols, dates = run
-    sessions = _window_minutes(market, dates)
+    sessions = _window_minutes(grid.market, dates)
     for first in range(len(dates)):
         if able.requests_for(len(symbols), sum(sessions[first:])) <= requests:
             return Selection(symbols, dates[first:])
     for count in range(len(symbols) - 1, 0, -1):
         if able.requests_for(count, sessions[-1]) <= requests:
-            return Selection(symbols[:count], dates[-1:])
+            return Selection(grid.first(symbols, count), dates[-1:])
     return None
 
 

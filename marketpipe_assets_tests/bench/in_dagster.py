@@ -9,7 +9,7 @@ import yaml
 from marketpipe_assets.config import export_dagster_home, load_config
 from marketpipe_assets.defs.jobs import ingest_job_name
 from marketpipe_assets.defs.launch import run_job
-from marketpipe_assets.defs.partitions import Selection
+from marketpipe_assets.defs.partitions import Grid, Selection
 from marketpipe_assets_tests.bench.case import MARKET, Case
 
 SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -27,8 +27,9 @@ def prepare(case: Case, lake: Path) -> None:
 
 def pipeline(case: Case) -> None:
     """Ingest the case through the market's job. Raises `RuntimeError` where a step fails."""
+    tags = Grid(load_config().markets[MARKET]).tags(Selection(case.symbols, case.dates))
     with dg.DagsterInstance.get() as instance:
-        steps = list(run_job(instance, ingest_job_name(MARKET), Selection(case.symbols, case.dates), SILENT))
+        steps = list(run_job(instance, ingest_job_name(MARKET), tags, SILENT))
     if failures := [f"{step.step}: {step.failure}" for step in steps if step.failure]:
         raise RuntimeError("; ".join(failures))
     if not steps:

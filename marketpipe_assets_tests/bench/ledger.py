@@ -85,9 +85,7 @@ def _load(catalog: Catalog, names: Sequence[str], rows: Sequence[tuple[object, .
         text = StringIO()
         csv.writer(text).writerows(rows)
         text.seek(0)
-        raw.cursor().copy_expert(
-            f"COPY symbol_days ({', '.join(names)}) FROM STDIN WITH (FORMAT csv)", text
-        )
+        raw.cursor().copy_expert(f"COPY symbol_days ({', '.join(names)}) FROM STDIN WITH (FORMAT csv)", text)
     raw.cursor().execute("COMMIT")
     raw.close()
 

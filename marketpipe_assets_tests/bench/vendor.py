@@ -69,7 +69,7 @@ def ingest(url: str, folder: Path, symbols: Sequence[str], session_count: int) -
     from marketpipe_assets.config import export_dagster_home, load_config
     from marketpipe_assets.definitions import provider_of
     from marketpipe_assets.defs.launch import run_job
-    from marketpipe_assets.defs.partitions import Selection
+    from marketpipe_assets.defs.partitions import Grid, Selection
     from marketpipe_assets.lake.scan import read_bars
     from marketpipe_assets_tests.bench.in_dagster import SILENT
 
@@ -88,7 +88,7 @@ def ingest(url: str, folder: Path, symbols: Sequence[str], session_count: int) -
         began = perf_counter()
         failures = [
             step.failure
-            for step in run_job(instance, "shares_ingest", Selection(symbols, dates), SILENT)
+            for step in run_job(instance, "shares_ingest", Grid(market).tags(Selection(symbols, dates)), SILENT)
             if step.failure
         ]
         whole = perf_counter() - began

@@ -213,7 +213,7 @@ def test_a_provider_that_cannot_be_made_stops_before_any_run(tmp_path: Path) -> 
     run = process(tmp_path, "ingest", *DATES)
 
     assert run.returncode == 2
-    assert run.stderr.startswith("error: provider coins: sead")
+    assert run.stderr.startswith("error: marketpipe.yaml:5: provider coins: sead")
     assert run.stderr.count("\n") == 1
 
 

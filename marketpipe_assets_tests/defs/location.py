@@ -10,7 +10,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from marketpipe_assets.config import Config, load_config
 from marketpipe_assets.definitions import definitions_of
 from marketpipe_assets.defs.asset_checks import asset_checks
-from marketpipe_assets.defs.partitions import partitions_of
+from marketpipe_assets.defs.partitions import Grid
 
 MARKET = "shares"
 FILES = (
@@ -84,7 +84,7 @@ class Location:
 
 def asset_checks_of(config: Config) -> Sequence[dg.AssetChecksDefinition]:
     market = config.markets[MARKET]
-    return asset_checks(market, partitions_of(market))
+    return asset_checks(Grid(market))
 
 
 def regular_minutes(day: str, count: int = 390, price: float = 10.0, volume: float = 100.0) -> pl.DataFrame:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketpipe_assets.config import Market
+from marketpipe_assets.defs.partitions import Grid
 from marketpipe_assets.defs.planner import planned_runs, ranges
 from marketpipe_assets.defs.rectangles import Cells, Rectangle, rectangles
 
@@ -136,7 +137,7 @@ def test_sessions_on_both_sides_of_a_weekend_are_one_run() -> None:
     )
     friday, monday = date(2024, 1, 5), date(2024, 1, 8)
 
-    runs = planned_runs(market, {monday: ["BOLT", "ACME"], friday: ["ACME", "BOLT"], date(2024, 1, 4): ["CASK"]})
+    runs = planned_runs(Grid(market), {monday: ["BOLT", "ACME"], friday: ["ACME", "BOLT"], date(2024, 1, 4): ["CASK"]})
 
     assert [(list(run.symbols), list(run.dates)) for run in runs] == [
         (["CASK"], [date(2024, 1, 4)]),

@@ -10,7 +10,7 @@ from dagster._core.definitions.schedule_definition import ScheduleExecutionData
 
 from marketpipe_assets.config import Market
 from marketpipe_assets.definitions import definitions_of
-from marketpipe_assets.defs.partitions import partitions_of, selection_of, tagged_keys
+from marketpipe_assets.defs.partitions import Grid
 from marketpipe_assets.defs.schedules import due_again
 from marketpipe_assets.upkeep import Schedules
 from marketpipe_assets_tests.defs.location import Location
@@ -41,7 +41,8 @@ def tick(location: Location, name: str, at: datetime) -> ScheduleExecutionData:
 
 def started(data: ScheduleExecutionData, of: Market) -> list[tuple[str, date]]:
     """Symbol and session of everything a tick's runs fetch."""
-    keys = [selection_of(tagged_keys(request.tags, partitions_of(of))) for request in data.run_requests or ()]
+    grid = Grid(of)
+    keys = [grid.selection(grid.tagged_keys(request.tags)) for request in data.run_requests or ()]
     return sorted((symbol, day) for each in keys for day in each.dates for symbol in each.symbols)
 
 
@@ -63,7 +64,7 @@ def test_session_is_fetched_for_every_symbol_a_quarter_of_an_hour_after_its_clos
     data = tick(location, "shares_after_close", at)
 
     assert started(data, shares) == [("ACME", day), ("BOLT", day)]
-    assert f"{day}|ACME" in partitions_of(shares).get_partition_keys(current_time=at.astimezone(UTC))
+    assert f"{day}|ACME" in Grid(shares).definition.get_partition_keys(current_time=at.astimezone(UTC))
 
 
 @pytest.mark.parametrize(

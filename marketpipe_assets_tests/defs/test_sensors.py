@@ -13,7 +13,7 @@ from marketpipe_assets.catalog.rows import upsert
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.catalog.tables import pruned, symbol_days
 from marketpipe_assets.definitions import definitions_of, provider_of
-from marketpipe_assets.defs.partitions import partitions_of, selection_of, tagged_keys
+from marketpipe_assets.defs.partitions import Grid
 from marketpipe_assets_tests.defs.location import MARKET, Location
 
 LONG_AGO = datetime(2024, 6, 1, tzinfo=UTC)
@@ -52,8 +52,8 @@ def tick(location: Location) -> SensorExecutionData:
 
 def asked(location: Location, data: SensorExecutionData) -> list[list[date]]:
     """Sessions of each run, in the order of the runs."""
-    partitions = partitions_of(location.config.markets[MARKET])
-    return [list(selection_of(tagged_keys(each.tags, partitions)).dates) for each in data.run_requests or ()]
+    grid = Grid(location.config.markets[MARKET])
+    return [list(grid.selection(grid.tagged_keys(each.tags)).dates) for each in data.run_requests or ()]
 
 
 @pytest.fixture

@@ -16,19 +16,20 @@ from marketpipe_assets.defs.assets.validated import QUARANTINED, VALID
 from marketpipe_assets.defs.heat_map import MOST_SESSIONS, heat_map
 from marketpipe_assets.defs.ledger import account
 from marketpipe_assets.defs.metadata import markdown
-from marketpipe_assets.defs.partitions import WHOLE_RANGE, Selection, selection_of
+from marketpipe_assets.defs.partitions import WHOLE_RANGE, Grid, Selection
 
 NAME = "coverage"
 WORST = 20
 
 
-def coverage_ledger(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+def coverage_ledger(grid: Grid) -> dg.AssetsDefinition:
     """The asset that writes the market's part of the ledger."""
+    market = grid.market
 
     @dg.asset(
         name=NAME,
         key_prefix=market.name,
-        partitions_def=partitions,
+        partitions_def=grid.definition,
         backfill_policy=WHOLE_RANGE,
         group_name=market.name,
         kinds={"sql"},
@@ -54,7 +55,7 @@ def coverage_ledger(market: Market, partitions: dg.PartitionsDefinition[str]) ->
         bars_1m: pl.DataFrame,
         quarantined_bars_1m: pl.DataFrame,
     ) -> Iterator[dg.AssetCheckResult | dg.AssetObservation | dg.MaterializeResult[None]]:
-        selection = selection_of(context.partition_keys)
+        selection = grid.selection(context.partition_keys, context.run)
         bars = {RAW: raw_bars_1m, VALID: bars_1m, QUARANTINED: quarantined_bars_1m}
         catalog: Catalog = context.resources.catalog
         ranges = account(catalog, context.resources.lake, market, selection, context.run.run_id, bars)

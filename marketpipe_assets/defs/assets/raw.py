@@ -11,7 +11,7 @@ from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.ledger import begin, recover, timed
 from marketpipe_assets.defs.metadata import FETCHED_AT, column_schema, markdown
-from marketpipe_assets.defs.partitions import WHOLE_RANGE, Selection, check_size, selection_of
+from marketpipe_assets.defs.partitions import WHOLE_RANGE, Grid, Selection, check_size, keep_groups
 from marketpipe_assets.defs.traffic import traffic_recorded
 from marketpipe_assets.lake.shrink import Guarded, guard_shrink
 from marketpipe_assets.providers.base import BarProvider, ProviderError
@@ -30,13 +30,14 @@ class IngestConfig(dg.Config):
     """Store an answer that has fewer bars of a symbol-day than are stored already."""
 
 
-def raw_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+def raw_bars(grid: Grid) -> dg.AssetsDefinition:
     """The asset that asks the market's provider."""
+    market = grid.market
 
     @dg.asset(
         name=TABLE,
         key_prefix=market.name,
-        partitions_def=partitions,
+        partitions_def=grid.definition,
         backfill_policy=WHOLE_RANGE,
         group_name=market.name,
         kinds={"polars", "parquet", market.provider},
@@ -61,11 +62,12 @@ def raw_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.Ass
     def raw_bars_1m(
         context: dg.AssetExecutionContext, config: IngestConfig
     ) -> Iterator[dg.Output[pl.DataFrame] | dg.AssetCheckResult]:
-        selection = selection_of(context.partition_keys)
+        selection = grid.selection(context.partition_keys, context.run)
         sessions = market.sessions
         check_size(market, selection, "ingest")
         check_published(market, sessions, selection)
         catalog: Catalog = context.resources.catalog
+        keep_groups(grid, catalog)
         providers = {name: getattr(context.resources, name) for name in market.providers}
         recover(catalog, context.resources.lake, {market.name: market}, context.instance)
         begin(catalog, market, context.run.run_id, selection)

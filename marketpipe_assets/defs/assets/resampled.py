@@ -12,7 +12,7 @@ from marketpipe_assets.config import Market
 from marketpipe_assets.defs.assets import validated
 from marketpipe_assets.defs.ledger import count, timed
 from marketpipe_assets.defs.metadata import column_schema
-from marketpipe_assets.defs.partitions import WHOLE_RANGE
+from marketpipe_assets.defs.partitions import WHOLE_RANGE, Grid
 
 
 def timeframes_of(market: Market) -> list[Timeframe]:
@@ -20,12 +20,13 @@ def timeframes_of(market: Market) -> list[Timeframe]:
     return [TIMEFRAMES[label] for label in market.timeframes]
 
 
-def resampled_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+def resampled_bars(grid: Grid) -> dg.AssetsDefinition:
     """The assets of every longer bar, built in one pass."""
+    market = grid.market
 
     @dg.multi_asset(
         name=f"{market.name}_resampled",
-        partitions_def=partitions,
+        partitions_def=grid.definition,
         backfill_policy=WHOLE_RANGE,
         group_name=market.name,
         can_subset=True,

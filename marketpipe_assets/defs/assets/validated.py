@@ -8,11 +8,10 @@ import polars as pl
 from marketpipe_assets.bars.audit import audit
 from marketpipe_assets.bars.quarantine import split_by_rules, without_bar
 from marketpipe_assets.catalog.store import Catalog
-from marketpipe_assets.config import Market
 from marketpipe_assets.defs.assets import raw
 from marketpipe_assets.defs.ledger import begin, count, timed
 from marketpipe_assets.defs.metadata import column_schema, verdict_metadata
-from marketpipe_assets.defs.partitions import WHOLE_RANGE, selection_of
+from marketpipe_assets.defs.partitions import WHOLE_RANGE, Grid
 from marketpipe_assets.reports import write_reports
 
 VALID = "bars_1m"
@@ -30,12 +29,13 @@ DESCRIPTIONS = {
 }
 
 
-def validated_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+def validated_bars(grid: Grid) -> dg.AssetsDefinition:
     """The asset pair that judges raw bars in one pass."""
+    market = grid.market
 
     @dg.multi_asset(
         name=f"{market.name}_validated",
-        partitions_def=partitions,
+        partitions_def=grid.definition,
         backfill_policy=WHOLE_RANGE,
         group_name=market.name,
         ins={"raw_bars": dg.AssetIn([market.name, raw.TABLE])},
@@ -53,7 +53,7 @@ def validated_bars(market: Market, partitions: dg.PartitionsDefinition[str]) -> 
     )
     def validated(context: dg.AssetExecutionContext, raw_bars: pl.DataFrame) -> Iterator[dg.Output[pl.DataFrame]]:
         catalog: Catalog = context.resources.catalog
-        rule_set, selection = market.rule_set, selection_of(context.partition_keys)
+        rule_set, selection = market.rule_set, grid.selection(context.partition_keys, context.run)
         begin(catalog, market, context.run.run_id, selection)
         with timed(catalog, market, context.run.run_id, "validate"):
             split = split_by_rules(raw_bars, rule_set, market.sessions)
