@@ -173,6 +173,18 @@ def _rule(value: str) -> str:
     return value
 
 
+def _day_field(value: str) -> str:
+    from marketpipe_assets.bars.tie_out import FIELDS
+
+    if value not in FIELDS:
+        raise ValueError(f"expected a field of {', '.join(FIELDS)}{_near(value, FIELDS)}")
+    return value
+
+
+def _named_provider(value: object) -> object:
+    return {"provider": value} if isinstance(value, str) else value
+
+
 def _sorted(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(values)))
 
@@ -202,6 +214,7 @@ Symbol = Annotated[str, AfterValidator(_symbol)]
 Timeframe = Annotated[str, AfterValidator(_timeframe)]
 Instant = Annotated[datetime, BeforeValidator(_instant)]
 Hours = Annotated[float, Field(ge=0, le=240, allow_inf_nan=False)]
+Tolerance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -249,6 +262,31 @@ class RuleSetting(_Settings):
     limit: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
+class TieOut(_Settings):
+    """Whose daily bars a market's own are compared with, and how far apart each field may be."""
+
+    provider: Name
+    tolerances: Mapping[Annotated[str, AfterValidator(_day_field)], Tolerance] = {}
+
+    @property
+    def limits(self) -> Mapping[str, float]:
+        """Every field's tolerance: the market's own, else the usual one."""
+        from marketpipe_assets.bars.tie_out import TOLERANCES
+
+        return {**TOLERANCES, **self.tolerances}
+
+
+class Reconcile(_Settings):
+    """The second provider whose minutes are compared with a market's, and how far apart prices may be.
+
+    `min_agreement` is the share of minutes in which both must agree.
+    """
+
+    provider: Name
+    tolerance: Tolerance = 0.001
+    min_agreement: Share = 0.95
+
+
 class Market(_Settings):
     """Symbols with one calendar and one provider. `timeframes` are the stored bars longer than 1m, shortest first.
 
@@ -277,6 +315,8 @@ class Market(_Settings):
     retention: Mapping[str, Age] = {}
     hold: tuple[Hold, ...] = ()
     schedules: Schedules = Schedules()
+    tie_out: TieOut | None = None
+    reconcile: Annotated[Reconcile, BeforeValidator(_named_provider)] | None = None
     description: str | None = None
     owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = ()
     amendments: Amendments = Amendments()
@@ -296,6 +336,21 @@ class Market(_Settings):
         if unknown := [label for label in ages if label not in known]:
             raise ValueError(f"expected an age for {', '.join(known)}{_near(unknown[0], known)}, was {unknown[0]!r}")
         return ages
+
+    @field_validator("tie_out")
+    @classmethod
+    def _tie_out_of_days(cls, tie_out: TieOut | None, info: ValidationInfo) -> TieOut | None:
+        if tie_out is not None and "1d" not in info.data.get("timeframes", ("1d",)):
+            raise ValueError("expected 1d among the market's timeframes, which is what is compared")
+        return tie_out
+
+    @field_validator("reconcile")
+    @classmethod
+    def _reconcile_with_another(cls, reconcile: Reconcile | None, info: ValidationInfo) -> Reconcile | None:
+        asked = (info.data.get("provider"), *info.data.get("fallbacks", ()))
+        if reconcile is not None and reconcile.provider in asked:
+            raise ValueError("expected another provider than those the market's bars come from")
+        return reconcile
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -549,6 +604,11 @@ def _check_providers(file: MarkedDocument, config: Config) -> None:
     for name, market in config.markets.items():
         named: list[tuple[Place, str]] = [(("markets", name, "provider"), market.provider)]
         named += [(("markets", name, "fallbacks", n), each) for n, each in enumerate(market.fallbacks)]
+        if market.tie_out is not None:
+            named.append((("markets", name, "tie_out", "provider"), market.tie_out.provider))
+        if market.reconcile is not None:
+            key: Place = ("markets", name, "reconcile")
+            named.append(((*key, "provider") if (*key, "provider") in file.written else key, market.reconcile.provider))
         for place, provider in named:
             if provider not in config.providers:
                 known = f"{', '.join(config.providers)}{_near(provider, config.providers)}"
@@ -563,8 +623,10 @@ MODELS: Mapping[Place, type[BaseModel]] = {
     ("markets", "*", "*"): Market,
     ("markets", "*", "hold", "*", "*"): Hold,
     ("markets", "*", "partition", "*"): Partition,
+    ("markets", "*", "reconcile", "*"): Reconcile,
     ("markets", "*", "rules", "*", "*"): RuleSetting,
     ("markets", "*", "schedules", "*"): Schedules,
+    ("markets", "*", "tie_out", "*"): TieOut,
 }
 """Where a key lies → the model that has it. Providers take any key here: their own models check them."""
 

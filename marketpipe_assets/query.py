@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import polars as pl
 
-from marketpipe_assets.bars.schema import BAR_COLUMNS, SUPERSEDED, columns_of, empty
+from marketpipe_assets.bars.schema import BAR_COLUMNS, SECOND, SUPERSEDED, VENDOR_DAYS, columns_of, empty
 from marketpipe_assets.bars.timeframes import COMPUTED_ON_READING, TIMEFRAMES
 from marketpipe_assets.config import Config, Market, load_config
 from marketpipe_assets.lake.scan import held, read_bars, table_dataset
@@ -93,7 +93,7 @@ def load_table(
     config = config or load_config()
     asked = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
     chosen = market_of(config, asked, market)
-    known = [each for each in tables_of(chosen) if as_of is None or each != SUPERSEDED]
+    known = [each for each in tables_of(chosen) if as_of is None or each not in (SUPERSEDED, SECOND, VENDOR_DAYS)]
     if table not in known:
         raise ValueError(f"expected a table of {', '.join(known)}, was {table!r}")
     first, last = _moment(start), _moment(end)
@@ -186,9 +186,11 @@ LOCKS = (
 
 
 def tables_of(market: Market) -> Sequence[str]:
-    """The tables a market has, raw first, what was replaced last."""
+    """The tables a market has, raw first, what they are compared with and what was replaced last."""
     longer = (TIMEFRAMES[each].table for each in market.timeframes)
-    return ("raw_bars_1m", "bars_1m", "quarantined_bars_1m", *longer, "superseded_bars_1m")
+    second = (SECOND,) if market.reconcile is not None else ()
+    days = (VENDOR_DAYS,) if market.tie_out is not None else ()
+    return ("raw_bars_1m", "bars_1m", "quarantined_bars_1m", *longer, *second, *days, SUPERSEDED)
 
 
 def select(

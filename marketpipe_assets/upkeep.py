@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, f
 FOREVER = "forever"
 DAYS_OF_UNIT: Mapping[str, int] = {"": 1, "d": 1, "m": 30, "y": 365}
 MINUTE_LABEL = "1m"
-MINUTES_KEPT = ("raw_bars_1m", "bars_1m", "quarantined_bars_1m", "superseded_bars_1m")
+MINUTES_KEPT = ("raw_bars_1m", "bars_1m", "quarantined_bars_1m", "superseded_bars_1m", "second_bars_1m")
 """Tables whose age `1m` sets; each but bars_1m may have one of its own."""
 
 

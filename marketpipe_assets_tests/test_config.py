@@ -9,10 +9,12 @@ from pydantic import ValidationError
 
 from marketpipe_assets.bars.reasons import Listing
 from marketpipe_assets.bars.rules import Severity
+from marketpipe_assets.bars.tie_out import TOLERANCES
 from marketpipe_assets.config import (
     CONFIG_VERSION,
     Config,
     ConfigError,
+    Reconcile,
     RuleSetting,
     dagster_home,
     environment,
@@ -22,7 +24,7 @@ from marketpipe_assets.config import (
 )
 from marketpipe_assets.providers.synthetic import SyntheticProvider
 
-SHAPES = {1: "321fb0c6ef251ead"}
+SHAPES = {1: "95e0c9070828737e"}
 """`config_version` → fingerprint of the keys and values it allows."""
 
 TOP = """\
@@ -125,6 +127,28 @@ def test_provider_type_is_the_blocks_name_unless_it_says_another(tmp_path: Path)
     }
 
 
+def test_a_day_is_compared_within_the_usual_tolerances_where_a_market_states_none(tmp_path: Path) -> None:
+    line = "tie-out: {provider: synthetic, tolerances: {high: 0.5}}"
+
+    tie_out = config_of(tmp_path, market_with(line)).markets["shares"].tie_out
+
+    assert tie_out is not None
+    assert tie_out.limits == {**TOLERANCES, "high": 0.5}
+
+
+def test_tie_out_needs_days_of_the_market(tmp_path: Path) -> None:
+    message = refusal(tmp_path, market_with("timeframes: [5m]\n    tie_out: {provider: synthetic}"))
+
+    assert message.startswith("marketpipe.yaml:12: markets.shares.tie_out: expected 1d among the market's timeframes")
+
+
+@pytest.mark.parametrize("written", ["other", "{provider: other}"])
+def test_second_provider_may_be_named_alone(tmp_path: Path, written: str) -> None:
+    text = TOP + "  other: {type: synthetic}\n" + MARKET + f"    reconcile: {written}\n"
+
+    assert config_of(tmp_path, text).markets["shares"].reconcile == Reconcile(provider="other")
+
+
 def test_rules_of_a_market_change_severity_and_limit(tmp_path: Path) -> None:
     market = config_of(tmp_path, market_with("rules: {price-jump: {severity: INFO, limit: 0.3}}")).markets["shares"]
 
@@ -189,6 +213,15 @@ def test_lake_is_relative_to_the_file(tmp_path: Path) -> None:
         ("extended_hours: [04:00, 09:30, 20:00]", "extended_hours: expected fewer items"),
         ("max_quarantined_share: 5", "expected less than or equal to 1, was '5'"),
         ("min_coverage: nan", "marketpipe.yaml:11: markets.shares.min_coverage: expected "),
+        ("tie_out: {provider: synthetic, tolerance: {open: 1}}", "markets.shares.tie_out.tolerance: unknown key"),
+        ("tie_out: {provider: synthetic, tolerances: {vwap: 1}}", "expected a field of open, high, low, close, volume"),
+        ("tie_out: {provider: synthetic, tolerances: {open: -1}}", "expected greater than or equal to 0, was '-1'"),
+        ("tie_out: {provider: other}", "markets.shares.tie_out.provider: expected a provider of this file, synthetic"),
+        ("tie_out: synthetic", "markets.shares.tie_out: expected a mapping, was 'synthetic'"),
+        ("reconcile: other", "markets.shares.reconcile: expected a provider of this file, synthetic, was 'other'"),
+        ("reconcile: {provider: other}", "markets.shares.reconcile.provider: expected a provider of this file"),
+        ("reconcile: synthetic", "expected another provider than those the market's bars come from, was 'synthetic'"),
+        ("reconcile: {provider: other, share: 1}", "markets.shares.reconcile.share: unknown key"),
         ("max_symbol_days_per_run: many", "expected a valid integer"),
         ("max_symbol_days_per_run:", "was empty"),
         ("owners: [desk]", "expected an e-mail address or team:name, was 'desk'"),

@@ -42,7 +42,7 @@ ONLY_IN = {
 }
 """What is imported or read in these places only."""
 
-MODELS = {"Config", "Halt", "Listing", "Market", "Partition", "ProviderSettings", "RuleSetting"}
+MODELS = {"Config", "Halt", "Listing", "Market", "Partition", "ProviderSettings", "Reconcile", "RuleSetting", "TieOut"}
 """What defs/ may take of config.py: the shape of a market, and nothing that reads the environment."""
 
 

@@ -32,12 +32,10 @@ class Agreement(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Minutes that both have, of those that either has; 1 where neither has any."""
-        both, alone = (int(self.symbol_days.select(pl.sum_horizontal(pl.col(names).sum())).item()) for names in COUNTED)
-        return both / (both + alone) if both + alone else 1.0
-
-
-COUNTED = (("both",), ("only_first", "only_second"))
+        """Minutes that both have, at prices that do not differ, of those that either has; 1 where neither has any."""
+        counts = self.symbol_days.select("both", "only_first", "only_second", "differing").sum().row(0, named=True)
+        either = counts["both"] + counts["only_first"] + counts["only_second"]
+        return float(counts["both"] - counts["differing"]) / either if either else 1.0
 
 
 def agreement(first: pl.DataFrame, second: pl.DataFrame, tolerance: float = TOLERANCE) -> Agreement:

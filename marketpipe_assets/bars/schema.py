@@ -6,6 +6,10 @@ import polars as pl
 
 TIMESTAMP = pl.Datetime("us", "UTC")
 RAW, SUPERSEDED = "raw_bars_1m", "superseded_bars_1m"
+SECOND, VENDOR_DAYS = "second_bars_1m", "vendor_bars_1d"
+FETCHED = (RAW, SECOND)
+"""Tables whose files say which sessions were fetched, also of those that have no bars."""
+
 PRICES = ("open", "high", "low", "close")
 
 BAR_COLUMNS: Mapping[str, pl.DataType] = {
@@ -67,6 +71,7 @@ MINUTE_TABLES: Mapping[str, Mapping[str, pl.DataType]] = {
     RAW: BAR_COLUMNS,
     "bars_1m": {**BAR_COLUMNS, **FLAGS},
     "quarantined_bars_1m": {**BAR_COLUMNS, **BROKEN_RULES},
+    SECOND: BAR_COLUMNS,
     SUPERSEDED: {**BAR_COLUMNS, **VERSION},
 }
 """Tables of minute bars → their columns. Every other table is a longer bar and has `BAR_COLUMNS`."""

@@ -14,6 +14,7 @@ from marketpipe_assets.bars.clock import (
     days_of,
     local_midnight,
     minutes_of,
+    timestamps_of,
     utc_offsets,
 )
 from marketpipe_assets.bars.schema import BAR_COLUMNS
@@ -102,6 +103,12 @@ class Sessions:
             pl.Series("session_date", days.astype(np.int32)).cast(pl.Date),
             LABELS.gather(codes).alias("session"),
         ).select(*BAR_COLUMNS)
+
+    def day_bars(self, days: pl.DataFrame) -> pl.DataFrame:
+        """A vendor's daily bars, `schema.VENDOR_DAY_COLUMNS`, as `schema.BAR_COLUMNS`: at local midnight, regular."""
+        midnights = timestamps_of(self.local_midnights(days_of(days["session_date"])))
+        regular = pl.lit("regular", dtype=BAR_COLUMNS["session"]).alias("session")
+        return days.with_columns(midnights.alias("ts"), regular).select(*BAR_COLUMNS)
 
     def request(self, dates: Sequence[date]) -> Window:
         """What to ask a provider for so that it can answer every one of these sessions.

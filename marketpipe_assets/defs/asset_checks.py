@@ -86,7 +86,7 @@ def _validated_checks(grid: Grid) -> dg.AssetChecksDefinition:
         name=f"{market.name}_validated_checks", required_resource_keys={"lake"}, can_subset=True, specs=specs
     )
     def validated_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        evidence = Evidence(context.resources.lake, market, _selection(context, grid))
+        evidence = Evidence(context.resources.lake, market, run_selection(context, grid))
         for key in sorted(context.selected_asset_check_keys):
             check = CHECKS[key.name]
             yield _result(key, check.judge(evidence), check.severity)
@@ -113,7 +113,7 @@ def _resampled_checks(grid: Grid) -> dg.AssetChecksDefinition:
         ],
     )
     def resampled_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        evidence = Evidence(context.resources.lake, market, _selection(context, grid))
+        evidence = Evidence(context.resources.lake, market, run_selection(context, grid))
         minutes = evidence.volumes(VALID)
         for key in sorted(context.selected_asset_check_keys):
             timeframe = timeframes[key.asset_key.to_user_string()]
@@ -135,7 +135,8 @@ def _result(
     )
 
 
-def _selection(context: dg.AssetCheckExecutionContext, grid: Grid) -> Selection:
+def run_selection(context: dg.AssetCheckExecutionContext, grid: Grid) -> Selection:
+    """The run's partitions; of a run of checks alone the most recent sessions."""
     keys, market = grid.tagged_keys(context.run.tags), grid.market
     if keys:
         return grid.selection(keys, context.run)

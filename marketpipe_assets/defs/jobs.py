@@ -5,6 +5,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from marketpipe_assets.bars.sessions import today
 from marketpipe_assets.config import Market
+from marketpipe_assets.defs.assets.comparison import comparison_group
 from marketpipe_assets.defs.assets.raw import TABLE as RAW
 from marketpipe_assets.defs.retention import planned_pruning, policy_of, prune
 from marketpipe_assets.lake.verify import damaged, files_of
@@ -34,6 +35,16 @@ def judge_job(market: Market) -> UnresolvedAssetJobDefinition:
         judge_job_name(market.name),
         selection=dg.AssetSelection.groups(market.name) - dg.AssetSelection.assets([market.name, RAW]),
         description=f"Judge the stored raw bars of {market.name} again and rebuild the longer bars.",
+        executor_def=dg.in_process_executor,
+    )
+
+
+def compare_job(market: Market) -> UnresolvedAssetJobDefinition:
+    """Ask for what the market's bars are compared with, and compare."""
+    return dg.define_asset_job(
+        f"{market.name}_compare",
+        selection=dg.AssetSelection.groups(comparison_group(market.name)),
+        description=f"Ask for what bars of {market.name} are compared with, and compare.",
         executor_def=dg.in_process_executor,
     )
 

@@ -6,12 +6,21 @@ import dagster as dg
 
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.asset_checks import asset_checks
+from marketpipe_assets.defs.assets.comparison import compared_assets
 from marketpipe_assets.defs.assets.coverage import coverage_ledger
 from marketpipe_assets.defs.assets.raw import raw_bars
 from marketpipe_assets.defs.assets.resampled import resampled_bars
 from marketpipe_assets.defs.assets.validated import validated_bars
+from marketpipe_assets.defs.comparison_checks import comparison_checks
 from marketpipe_assets.defs.freshness import fresh_check
-from marketpipe_assets.defs.jobs import ingest_job, integrity_job, judge_job, prune_for_real, prune_job
+from marketpipe_assets.defs.jobs import (
+    compare_job,
+    ingest_job,
+    integrity_job,
+    judge_job,
+    prune_for_real,
+    prune_job,
+)
 from marketpipe_assets.defs.partitions import Grid
 from marketpipe_assets.defs.schedules import Weekly, schedules
 from marketpipe_assets.defs.sensors import heal_gaps
@@ -24,15 +33,17 @@ def market_definitions(grid: Grid) -> dg.Definitions:
     warnings.filterwarnings("ignore", category=dg.BetaWarning)  # one a backfill policy, on every load
     market = grid.market
     integrity, prune = integrity_job(market), prune_job(market)
+    compared = compared_assets(grid)
     return dg.Definitions(
         assets=[
             raw_bars(grid),
             validated_bars(grid),
             resampled_bars(grid),
             coverage_ledger(grid),
+            *compared,
         ],
-        asset_checks=[*asset_checks(grid), fresh_check(market)],
-        jobs=[ingest_job(market), judge_job(market), integrity, prune],
+        asset_checks=[*asset_checks(grid), *comparison_checks(grid), fresh_check(market)],
+        jobs=[ingest_job(market), judge_job(market), integrity, prune, *([compare_job(market)] if compared else [])],
         schedules=schedules(grid, _weekly(market, integrity, prune)),
         sensors=[heal_gaps(grid)],
     )

@@ -31,7 +31,9 @@ class Fetch(NamedTuple):
     sessions: Sequence[date]
 
 
-def fetches_of(lake: Path, market: str, symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:
+def fetches_of(
+    lake: Path, market: str, symbols: Sequence[str], dates: Sequence[date], table: str = RAW
+) -> pl.DataFrame:
     """Which of these symbol-days were fetched: `symbol`, `session_date`, `fetched_at` (UTC), `run_id`.
 
     `fetched_at` is since when the stored content stands: a later fetch that gave the same bars does not change it. A
@@ -41,7 +43,7 @@ def fetches_of(lake: Path, market: str, symbols: Sequence[str], dates: Sequence[
     wanted = set(dates)
     rows = [
         (file.symbol, day, *since)
-        for file in planned_files(market, RAW, symbols, dates)
+        for file in planned_files(market, table, symbols, dates)
         if (footer := read_footer(file.below(lake))) is not None
         for day, since in facts_in(footer.metadata).items()
         if day in wanted

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from marketpipe_assets.bars.clock import days_of
 from marketpipe_assets.bars.content import changed_days
-from marketpipe_assets.bars.schema import RAW, columns_of, conform, empty
+from marketpipe_assets.bars.schema import FETCHED, RAW, columns_of, conform, empty
 from marketpipe_assets.lake.facts import Fetch, Since, facts_in, facts_metadata
 from marketpipe_assets.lake.layout import BarFile, locks_of, period_of
 from marketpipe_assets.lake.parquet import frame_of, locked, metadata, read_file, replace_file, sweep
@@ -143,7 +143,8 @@ def _merge(file: BarFile, lake: Path, locks: Path, part: _Part, dates: Sequence[
         facts = _stands(known, changed, fetch)
         if after.equals(before) and facts == known:
             return _Merged()
-        days = changed & _held(before, known) if fetch is not None and changed else frozenset()
+        restates = fetch is not None and file.table == RAW and changed
+        days = changed & _held(before, known) if restates else frozenset()
         restated = supersede(lake, file, days, before, after, known, facts)
         if after.is_empty() and not facts:
             path.unlink()
@@ -152,8 +153,8 @@ def _merge(file: BarFile, lake: Path, locks: Path, part: _Part, dates: Sequence[
 
 
 def _changed(file: BarFile, before: pl.DataFrame, after: pl.DataFrame, unknown: frozenset[date]) -> frozenset[date]:
-    """Dates of a raw file whose content changed, and of those not known to have been fetched the ones without bars."""
-    if file.table != RAW:
+    """Dates of a fetched file whose content changed; of those not known to have been fetched, the ones without bars."""
+    if file.table not in FETCHED:
         return frozenset()
     changed = frozenset() if after.equals(before) else changed_days(before, after)
     return changed | (unknown - {*before["session_date"].unique()}) if unknown else changed
@@ -161,7 +162,7 @@ def _changed(file: BarFile, before: pl.DataFrame, after: pl.DataFrame, unknown: 
 
 def _asked(file: BarFile, fetch: Fetch | None) -> frozenset[date]:
     """The sessions of a file that a fetch was about: it is there even where none of them has bars."""
-    if fetch is None or file.table != RAW:
+    if fetch is None or file.table not in FETCHED:
         return frozenset()
     return frozenset(day for day in fetch.sessions if period_of(file.table, day) == file.period)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from marketpipe_assets.bars.schema import MINUTE_TABLES
+from marketpipe_assets.bars.schema import MINUTE_TABLES, VENDOR_DAYS
 from marketpipe_assets.bars.timeframes import TIMEFRAMES
 from marketpipe_assets.lake.layout import bar_file_of
 from marketpipe_assets.lake.parquet import WRITING, damage, metadata
@@ -43,7 +43,7 @@ def has_a_place(lake: Path, path: Path) -> bool:
     """Whether bars are kept at this path."""
     try:
         file = bar_file_of(lake, path)
-        known = file.table in MINUTE_TABLES or file.table in {each.table for each in TIMEFRAMES.values()}
+        known = file.table in {*MINUTE_TABLES, VENDOR_DAYS, *(each.table for each in TIMEFRAMES.values())}
         return known and file.below(lake) == path
     except ValueError:
         return False

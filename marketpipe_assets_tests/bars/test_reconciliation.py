@@ -42,6 +42,7 @@ def test_prices_beyond_the_tolerance_are_told_with_the_one_that_is_furthest_apar
     found = agreement(DAY, other)
 
     assert found.symbol_days["differing"].to_list() == [1]
+    assert found.share == 2 / 3
     assert found.differences.rows() == [("AAPL", TUESDAY, DAY["ts"][1], "high", 12.0, 15.0, 0.2)]
     assert agreement(DAY, other, 0.0001).differences["field"].to_list() == ["high", "close"]
     assert agreement(DAY, other, 0.5).differences.is_empty()

@@ -1,7 +1,8 @@
 """raw_bars_1m: what the provider said. Judging it is validated.py's."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import dagster as dg
 import polars as pl
@@ -17,6 +18,7 @@ from marketpipe_assets.lake.shrink import Guarded, guard_shrink
 from marketpipe_assets.providers.base import BarProvider, ProviderError
 from marketpipe_assets.providers.sources import PASSING, Answered, ask
 
+T = TypeVar("T")
 TABLE = "raw_bars_1m"
 NOT_SHRUNK = "not_shrunk"
 TRIES_AGAIN = 2
@@ -91,8 +93,13 @@ def fetch(providers: Mapping[str, BarProvider], sessions: Sessions, selection: S
 
     A failure that passes by itself within `LONGEST_WAIT` is tried again in the same run; any other ends it at once.
     """
+    return answered(lambda: ask(providers, sessions, *selection))
+
+
+def answered(question: Callable[[], T]) -> T:
+    """The answer to a question put to a provider, with its failures as the run's."""
     try:
-        return ask(providers, sessions, *selection)
+        return question()
     except ProviderError as error:
         again = f"; ask again at {error.retry_at:%Y-%m-%d %H:%M:%S} UTC" if error.retry_at is not None else ""
         failure = dg.Failure(f"{type(error).__name__}: {error}{again}", allow_retries=False)
