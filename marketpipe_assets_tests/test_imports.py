@@ -144,9 +144,36 @@ def test_importing_the_configuration_is_quick() -> None:
     assert imported_with(modules_of("config")).isdisjoint({"polars", "pandas", "exchange_calendars", "pyarrow"})
 
 
+HEAVY = {"alembic", "dagster", "duckdb", "exchange_calendars", "matplotlib", "pandas", "pandera", "rich", "sqlalchemy"}
+"""Packages that cost a tenth of a second or more: each is imported where it is used."""
+
+
+def test_help_of_the_command_needs_no_package_that_is_slow_to_import() -> None:
+    shown = "from marketpipe_assets.cli.app import app; app(['--help'], standalone_mode=False)"
+
+    assert imported_by(shown).isdisjoint({*HEAVY, "httpx", "numpy", "polars", "pyarrow"})
+
+
+def test_load_bars_is_imported_with_polars_and_nothing_slower() -> None:
+    imported = imported_by("import marketpipe_assets.query")
+
+    assert imported.isdisjoint(HEAVY)
+
+
+def test_the_code_location_loads_without_what_only_its_steps_need() -> None:
+    loaded = imported_by("from marketpipe_assets.definitions import defs; defs()")
+
+    assert loaded.isdisjoint({"alembic", "duckdb", "matplotlib", "pandera", "yfinance"})
+
+
 def imported_with(modules: list[str]) -> set[str]:
     """Top-level modules in memory after a fresh interpreter has imported these."""
-    script = f"import sys, {', '.join(modules)}; print(*{{name.split('.')[0] for name in sys.modules}})"
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    return imported_by(f"import {', '.join(modules)}")
+
+
+def imported_by(script: str) -> set[str]:
+    """Top-level modules in memory after a fresh interpreter has run this."""
+    told = f"{script}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    run = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    return set(run.stdout.split())
+    return set(run.stdout.splitlines()[-1].split())

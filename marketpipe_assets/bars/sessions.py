@@ -1,8 +1,8 @@
 """Sessions of a calendar: their dates, hours, expected minutes, and which bar belongs to which."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -171,8 +171,13 @@ class Sessions:
 
     def published_by(self, day: date) -> datetime:
         """The instant from which a session can be fetched whole: the end of what is asked for."""
-        end: datetime = self.rows([day])["window_end"].item()
-        return end
+        if day not in self._ends:
+            self.rows([day])  # says that there is no such session
+        return self._ends[day]
+
+    @cached_property
+    def _ends(self) -> Mapping[date, datetime]:
+        return dict(self.table.select("session_date", "window_end").iter_rows())
 
     def _positions(self, days: Minutes) -> Minutes:
         """Row of `table` for each trading day; -1 for a day without a session."""

@@ -4,16 +4,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.dataset as pads
 
 from marketpipe_assets.bars.clock import days_of
 from marketpipe_assets.bars.schema import columns_of, empty
 from marketpipe_assets.lake.layout import BarFile, folder_symbol, period_of
 from marketpipe_assets.lake.parquet import Content, DamagedFile, check_footer, content_of
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
 
 
 def read_bars(
@@ -108,12 +111,14 @@ def planned_files(market: str, table: str, symbols: Iterable[str], dates: Iterab
     return (BarFile(market, table, symbol, period) for symbol in symbols for period in periods)
 
 
-def table_dataset(lake: Path, market: str, table: str) -> pads.Dataset:
+def table_dataset(lake: Path, market: str, table: str) -> "pads.Dataset":
     """All files of a table for engines that read Arrow, page checksums verified as they are read, `symbol` as text.
 
     The one reader that lists a table's files. Raises `DamagedFile` for a footer that is not the one written; a damaged
     page raises `OSError` when it is read.
     """
+    import pyarrow.dataset as pads  # imports pandas as well
+
     folder = lake / market / table
     files = sorted(folder.glob("symbol=*/*.parquet"))
     schema = _arrow_schema(table)
