@@ -40,7 +40,8 @@ def audit(bars: pl.DataFrame, split: Split, rule_set: RuleSet) -> pl.DataFrame:
         for number, (name, rule) in enumerate(rule_set.rules.items())
     ]
     values = pl.concat_str(
-        [pl.format(f"{name} {{}}", pl.col(name).cast(pl.String).fill_null("missing")) for name in DETAILS],
+        # not pl.format: polars 2.1 panics where it formats a few rows of a filtered frame
+        [pl.lit(f"{name} ") + pl.col(name).cast(pl.String).fill_null("missing") for name in DETAILS],
         separator=", ",
     )
     detail = pl.concat_str([values, _repaired(split), pl.col("waived")], separator="; ", ignore_nulls=True)

@@ -60,8 +60,9 @@ def coverage_ledger(grid: Grid) -> dg.AssetsDefinition:
         catalog: Catalog = context.resources.catalog
         ranges = account(catalog, context.resources.lake, market, selection, context.run.run_id, bars)
         days = symbol_days_of(catalog, market.name, selection.symbols, selection.dates)
-        yield dg.AssetObservation(context.asset_key, metadata=_seen(catalog, market, selection, ranges))
         yield dg.MaterializeResult(metadata=_figures(days), check_results=[_verdict(market, days)])
+        # once a run: a materialization's metadata is stored with each partition. The UI shows what came after those
+        yield dg.AssetObservation(context.asset_key, metadata=_seen(catalog, market, selection, ranges))
 
     return coverage
 
