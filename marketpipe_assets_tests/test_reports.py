@@ -36,6 +36,16 @@ def test_a_row_for_each_rule_a_bar_broke_in_the_order_of_arrival() -> None:
     assert found["detail"][0] == "open 10.0, high 9.0, low 9.0, close 10.0, volume -1.0"
 
 
+def test_bars_of_several_symbols_that_came_apart_are_reported_together() -> None:
+    parts = [minute_bars(GOOD, BAD, symbol=symbol) for symbol in ("ACME", "BOLT", "CORE")]
+
+    assert rows(pl.concat(parts, rechunk=False))["symbol"].unique(maintain_order=True).to_list() == [
+        "ACME",
+        "BOLT",
+        "CORE",
+    ]
+
+
 def test_good_bars_and_no_bars_have_no_rows_but_the_columns() -> None:
     for bars in (minute_bars(GOOD), minute_bars(GOOD).clear()):
         assert rows(bars).schema == pl.Schema(AUDIT_COLUMNS)

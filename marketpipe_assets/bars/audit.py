@@ -47,7 +47,7 @@ def audit(bars: pl.DataFrame, split: Split, rule_set: RuleSet) -> pl.DataFrame:
     detail = pl.concat_str([values, _repaired(split), pl.col("waived")], separator="; ", ignore_nulls=True)
     ts = pl.col("ts")
     return (
-        pl.concat(by_rule)
+        pl.concat(by_rule, rechunk=True)  # concat_str of polars 2.1 panics on columns of several chunks
         .sort("index", maintain_order=True)
         .select(
             "symbol",

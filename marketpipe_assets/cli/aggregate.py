@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marketpipe_assets.cli.ingest import finish
+from marketpipe_assets.cli.job_id import JobArgument, JobOption, symbol_days_of_job
 from marketpipe_assets.cli.options import (
     ConfigOption,
     EndOption,
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from marketpipe_assets.defs.partitions import Selection
 
 
-def aggregate(
+def aggregate(  # noqa: PLR0913, PLR0917  # one per option
+    job: JobArgument = None,
+    job_id: JobOption = None,
     symbols: SymbolsOption = None,
     days: DaysOption = None,
     every: AllOption = False,
@@ -45,12 +48,16 @@ def aggregate(
 
     loaded = configuration(config)
     names = listed(symbols)
-    chosen = chosen_market(loaded, market, names)
-    wanted = chosen_days(loaded.lake, chosen, names, days=days, every=every, start=start, end=end)
-    job = judge_job_name(chosen.name)
+    if asked := job or job_id:
+        chosen, wanted = symbol_days_of_job(loaded, asked, market)
+        names = sorted({symbol for symbols_of_day in wanted.values() for symbol in symbols_of_day})
+    else:
+        chosen = chosen_market(loaded, market, names)
+        wanted = chosen_days(loaded.lake, chosen, names, days=days, every=every, start=start, end=end)
+    judge = judge_job_name(chosen.name)
     gone = retired(chosen, names)
     grid = market_grid(loaded, chosen)
-    plans = [Plan(chosen.name, job, part, grid.tags(part)) for part in planned_runs(grid, _without(gone, wanted))]
+    plans = [Plan(chosen.name, judge, part, grid.tags(part)) for part in planned_runs(grid, _without(gone, wanted))]
     failed = run_each(loaded, plans) if plans else []
     if gone:
         note(f"{', '.join(gone)} retired from {chosen.name}: rebuilt without a run in the web UI")

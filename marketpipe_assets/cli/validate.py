@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from marketpipe_assets.cli.display import console, counted, table
+from marketpipe_assets.cli.job_id import JobArgument, JobOption, symbol_days_of_job
 from marketpipe_assets.cli.options import (
     ConfigOption,
     EndOption,
@@ -18,7 +19,8 @@ from marketpipe_assets.cli.options import (
     configuration,
     listed,
 )
-from marketpipe_assets.cli.outcome import lake_access, say
+from marketpipe_assets.cli.outcome import UserError, lake_access, note, say
+from marketpipe_assets.cli.report_list import is_report, print_reports
 from marketpipe_assets.cli.runs import market_grid
 from marketpipe_assets.cli.stored import AllOption, DaysOption, chosen_days
 from marketpipe_assets.config import Market
@@ -38,7 +40,8 @@ class Verdict(NamedTuple):
     """What the rules say of some symbol-days, and where the lake says otherwise.
 
     `broken` counts bars by rule; `quarantined` counts stored bars by rule and symbol; `differing` are symbol-days
-    whose stored bars are not what the rules make of the raw ones, `lost` those whose bars do not add up.
+    whose stored bars are not what the rules make of the raw ones, `lost` those whose bars do not add up; `waived`
+    counts bars by rule that a waiver excused, `idle` are repairs that found no bar.
     """
 
     raw: int
@@ -46,39 +49,55 @@ class Verdict(NamedTuple):
     quarantined: Counter[tuple[str, str]]
     differing: list[str]
     lost: list[str]
+    waived: Counter[str]
+    idle: list[str]
 
 
 def validate(  # noqa: PLR0913, PLR0917  # one per option
+    job: JobArgument = None,
+    job_id: JobOption = None,
     symbols: SymbolsOption = None,
     days: DaysOption = None,
     every: AllOption = False,
     start: StartOption = None,
     end: EndOption = None,
+    reported: Annotated[bool, typer.Option("--list", help="List the reports that runs wrote.")] = False,
     show: Annotated[
-        str | None, typer.Option(metavar="SYMBOL", help="Print the quarantined bars of this symbol.")
+        str | None,
+        typer.Option(metavar="PATH|SYMBOL", help="Print a report, or the quarantined bars of a symbol."),
     ] = None,
     market: MarketOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Compare stored bars with what the rules make of the raw ones.
 
-    Judges the stored raw bars with the present rules and changes nothing. Exits 1 where stored bars are something
-    else; `marketpipe aggregate` rebuilds them.
+    Judges the stored raw bars with the present rules, waivers and repairs, and changes nothing. Exits 1 where stored
+    bars are something else; `marketpipe aggregate` rebuilds them.
     """
     from marketpipe_assets.defs.planner import planned_runs
 
     loaded = configuration(config)
+    if reported or (show is not None and is_report(show)):
+        print_reports(loaded.reports, None if reported else show)
+        return
     names = listed([show] if show is not None else symbols)
-    chosen = chosen_market(loaded, market, names)
-    wanted = chosen_days(loaded.lake, chosen, names, days=days, every=every, start=start, end=end)
+    if asked := job or job_id:
+        chosen, wanted = symbol_days_of_job(loaded, asked, market)
+    else:
+        chosen = chosen_market(loaded, market, names)
+        wanted = chosen_days(loaded.lake, chosen, names, days=days, every=every, start=start, end=end)
     parts = planned_runs(market_grid(loaded, chosen), wanted)
     if show is not None:
         _show_bars(loaded.lake, chosen, parts)
         return
     with lake_access():
         verdict = _together([_judged(loaded.lake, chosen, part) for part in parts])
+    if not verdict.raw:
+        raise UserError(f"expected stored bars of {chosen.name}, was none: marketpipe ingest fetches them")
     if verdict.broken or verdict.quarantined:
         console().print(_rule_table(chosen, verdict))
+    for repair in verdict.idle:
+        note(f"no bar for the repair of {repair}")
     symbol_days = sum(part.symbol_days for part in parts)
     console().print(f"{verdict.raw:,} raw bars of {counted(symbol_days, 'symbol-day')} judged")
     if verdict.lost or verdict.differing:
@@ -87,14 +106,16 @@ def validate(  # noqa: PLR0913, PLR0917  # one per option
 
 
 def _judged(lake: Path, market: Market, selection: "Selection") -> Verdict:
-    from marketpipe_assets.bars.quarantine import split_by_rules
+    from marketpipe_assets.bars.quarantine import split_by_rules, without_bar
     from marketpipe_assets.lake.scan import read_bars
 
     symbols, owned = selection.symbols, market.sessions.owned_dates(selection.dates)
     raw, valid, quarantined = (
         read_bars(lake, market.name, name, symbols, owned) for name in ("raw_bars_1m", "bars_1m", "quarantined_bars_1m")
     )
-    split = split_by_rules(raw, market.rule_set, market.sessions)
+    rule_set = market.rule_set
+    split = split_by_rules(raw, rule_set, market.sessions)
+    idle = without_bar(split, rule_set.repairs, market.sessions, *selection)
     by_rule = quarantined.explode("broken_rules").group_by("broken_rules", "symbol").len()
     return Verdict(
         raw.height,
@@ -102,6 +123,8 @@ def _judged(lake: Path, market: Market, selection: "Selection") -> Verdict:
         Counter({(rule, symbol): count for rule, symbol, count in by_rule.iter_rows()}),
         _differing(split, valid, quarantined),
         _lost(raw, valid, quarantined),
+        Counter(split.waived),
+        [f"{each.symbol} at {each.ts:%Y-%m-%d %H:%M} UTC ({each.place})" for each in idle],
     )
 
 
@@ -124,17 +147,16 @@ def _lost(raw: "pl.DataFrame", valid: "pl.DataFrame", quarantined: "pl.DataFrame
 
 
 def _together(parts: Iterable[Verdict]) -> Verdict:
-    whole = Verdict(0, Counter(), Counter(), [], [])
-    for part in parts:
-        raw, broken, quarantined, differing, lost = whole
-        whole = Verdict(
-            raw + part.raw,
-            broken + part.broken,
-            quarantined + part.quarantined,
-            differing + part.differing,
-            lost + part.lost,
-        )
-    return whole
+    raws, broken, quarantined, differing, lost, waived, idle = zip(*parts, strict=True)
+    return Verdict(
+        sum(raws),
+        sum(broken, Counter[str]()),
+        sum(quarantined, Counter[tuple[str, str]]()),
+        [day for days in differing for day in days],
+        [day for days in lost for day in days],
+        sum(waived, Counter[str]()),
+        [repair for repairs in idle for repair in repairs],
+    )
 
 
 def _rule_table(market: Market, verdict: Verdict) -> object:
@@ -145,11 +167,18 @@ def _rule_table(market: Market, verdict: Verdict) -> object:
     found = [name for name in severities if verdict.broken[name] or stored[name]]
     found += sorted(stored.keys() - severities.keys())
     rows = [
-        (rule, severities.get(rule, "unknown"), verdict.broken[rule], stored[rule], _symbols(verdict, rule))
+        (
+            rule,
+            severities.get(rule, "unknown"),
+            verdict.broken[rule],
+            verdict.waived[rule],
+            stored[rule],
+            _symbols(verdict, rule),
+        )
         for rule in found
     ]
-    headers = ("rule", "severity", "broken now", "in quarantine", "symbols in quarantine")
-    return table(headers, rows, numbers=("broken now", "in quarantine"))
+    headers = ("rule", "severity", "broken now", "waived", "in quarantine", "symbols in quarantine")
+    return table(headers, rows, numbers=("broken now", "waived", "in quarantine"))
 
 
 def _symbols(verdict: Verdict, rule: str, most: int = 5) -> str:

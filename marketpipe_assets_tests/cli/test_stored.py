@@ -77,7 +77,7 @@ def test_validate_counts_by_rule(filled: Path) -> None:
     result = marketpipe("validate", "--config", filled)
 
     assert result.exit_code == 0
-    assert rows(result.stdout)["negative_volume"] == ["ERROR", "6", "6", "AAPL", "2,", "BRK.B", "2,", "MSFT", "2"]
+    assert rows(result.stdout)["negative_volume"] == ["ERROR", "6", "0", "6", "AAPL", "2,", "BRK.B", "2,", "MSFT", "2"]
     assert "2,340 raw bars of 6 symbol-days judged" in result.stdout
 
 
@@ -376,3 +376,88 @@ def test_a_wrong_question_for_bars_is_one_line_and_exit_code_2(filled: Path, arg
     assert result.exit_code == 2
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_validate_lists_the_reports_of_runs(filled: Path) -> None:
+    result = marketpipe("validate", "--list", "--config", filled)
+
+    lines = [line.split() for line in result.stdout.splitlines() if "BRK.B" in line]
+    assert result.exit_code == 0
+    assert [line[3:] for line in lines] == [["3", "0", "0", "AAPL,", "BRK.B,", "MSFT"]] * 2
+
+
+def test_validate_prints_a_report(filled: Path) -> None:
+    path = next((filled.parent / "validation_reports").rglob("*_BRK.B.csv"))
+
+    result = marketpipe("validate", "--show", path, "--config", filled)
+
+    assert result.exit_code == 0
+    assert result.stdout.count("negative_volume") == 1
+    assert "1 of 1 row" in result.stdout
+
+
+def test_validate_refuses_to_print_what_is_no_report(filled: Path) -> None:
+    result = marketpipe("validate", "--show", filled, "--config", filled)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: expected a report of validation")
+
+
+@pytest.mark.parametrize("job", [["2024-01-03|MSFT"], ["MSFT_2024-01-03"], ["--job-id", "MSFT_2024-01-03"]])
+def test_validate_judges_the_one_symbol_day_of_a_partition(filled: Path, job: list[str]) -> None:
+    result = marketpipe("validate", *job, "--config", filled)
+
+    assert result.exit_code == 0
+    assert "390 raw bars of 1 symbol-day judged" in result.stdout
+
+
+def test_validate_judges_the_symbol_days_of_a_run(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(filled.parent / ".dagster"))
+    run_id = next((filled.parent / "validation_reports").rglob("*_BTC-USD.csv")).parent.name
+
+    result = marketpipe("validate", run_id, "--config", filled)
+
+    assert result.exit_code == 0
+    assert "1,440 raw bars of 1 symbol-day judged" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [
+        ("nowhere", "expected a partition such as 2024-01-02|AAPL or the id of a run, was 'nowhere'"),
+        ("2024-01-06|AAPL", "expected a partition of shares, coins such as 2024-01-02|AAPL, or a run of some, was"),
+        ("2024-01-05|AAPL", "expected stored bars of shares, was none"),
+    ],
+)
+def test_a_job_that_is_not_known_is_refused(filled: Path, monkeypatch: pytest.MonkeyPatch, job: str, said: str) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(filled.parent / ".dagster"))
+
+    result = marketpipe("validate", job, "--config", filled)
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+REPAIR = """\
+- {symbol: AAPL, ts: "%s", set: {volume: 100}, reason: a sign too many, author: ana}
+- {symbol: AAPL, ts: "2024-01-02T22:00Z", set: {volume: 100}, reason: a sign too many, author: ana}
+"""
+
+
+def test_a_repair_changes_what_the_rules_make_and_aggregate_stores_it(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(own.parent / ".dagster"))
+    reports = (own.parent / "validation_reports").rglob("*_AAPL.csv")
+    ts = min(report.read_text().splitlines()[1].rpartition(",")[2] for report in reports)
+    (own.parent / "repairs.yml").write_text(REPAIR % ts)
+
+    before = marketpipe("validate", f"{ts[:10]}|AAPL", "--config", own)
+    rebuilt = marketpipe("aggregate", f"{ts[:10]}|AAPL", "--config", own)
+    after = marketpipe("validate", f"{ts[:10]}|AAPL", "--config", own)
+
+    assert before.exit_code == 1
+    assert "are not what the rules make of the raw ones" in before.stderr
+    assert rebuilt.exit_code == 0
+    assert after.exit_code == 0
+    assert "note: no bar for the repair of AAPL at 2024-01-02 22:00 UTC (repairs.yml:2)" in before.stderr + after.stderr
