@@ -29,6 +29,7 @@ def definitions_of(config: Config) -> dg.Definitions:
     """Every market of a configuration: its assets, checks and jobs, with providers and the lake as resources."""
     catalog = Catalog(config.catalog_url)
     grids = {name: grid_of(market, catalog) for name, market in config.markets.items()}
+    check_tie_outs(config)
     return dg.Definitions.merge(
         *(market_definitions(grid) for grid in grids.values()),
         dg.Definitions(
@@ -43,6 +44,16 @@ def definitions_of(config: Config) -> dg.Definitions:
             executor=dg.in_process_executor,
         ),
     )
+
+
+def check_tie_outs(config: Config) -> None:
+    """Raise `ValueError` where a market is to be compared with daily bars that its provider does not give."""
+    for name, market in config.markets.items():
+        if market.tie_out is None:
+            continue
+        kind = config.providers[market.tie_out.provider].type
+        if not provider_class(kind).capabilities.daily_bars:
+            raise ValueError(f"{name}: tie_out: expected a provider that gives daily bars, was {kind}")
 
 
 def messenger_of(config: Config) -> Messenger:

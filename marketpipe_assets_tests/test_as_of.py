@@ -1,5 +1,6 @@
 """Bars as they stood before a restatement are the bars that were stored before it, byte for byte."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from marketpipe_assets.lake.facts import fetches_of
 from marketpipe_assets.query import load_bars, load_table
+from marketpipe_assets_tests.cli.command import marketpipe
 from marketpipe_assets_tests.defs.location import MARKET, Location, regular_minutes
 
 DAYS = ("2024-01-02", "2024-01-03", "2024-01-08")
@@ -79,6 +81,23 @@ def test_the_instant_of_a_fetch_is_the_first_at_which_its_bars_stand(location: L
 
     just = timedelta(microseconds=1)
     assert [close(at) for at in (first - just, first, second - just, second)] == [[], [11.19], [11.19], [12.19]]
+
+
+def test_the_command_line_prints_what_stood(location: Location) -> None:
+    location.give("ACME", vendor_bars(0, 0, 0))
+    location.run(RANGE)
+    moment = datetime.now(UTC)
+    location.give("ACME", vendor_bars(1, 1, 1))
+    location.run(RANGE)
+
+    def closes(*args: str) -> list[float]:
+        asked = ("bars", "ACME", "-f", "json", "--start", "2024-01-03", "--end", "2024-01-04", "--config")
+        printed = marketpipe(*asked, location.config.path, *args)
+        return [round(row["close"], 2) for row in json.loads(printed.stdout)["results"]]
+
+    assert closes() == [12.19]
+    assert closes("--as-of", moment.isoformat()) == [11.19]
+    assert marketpipe("bars", "ACME", "--as-of", "2024-01-05", "--config", location.config.path).exit_code == 2
 
 
 def test_weeks_are_computed_from_the_days_that_stood(location: Location) -> None:

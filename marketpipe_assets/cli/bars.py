@@ -55,6 +55,9 @@ def bars(  # noqa: PLR0913, PLR0917  # one per option
         typer.Option("--limit", "-l", metavar="N", min=1, help="Most rows.", show_default=f"{TABLE_ROWS} in a table"),
     ] = None,
     session: Annotated[Session | None, typer.Option(help="Only bars of this part of the day.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", metavar="INSTANT", help="As they stood at this instant, with its zone.")
+    ] = None,
     market: MarketOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -68,7 +71,7 @@ def bars(  # noqa: PLR0913, PLR0917  # one per option
     if kind == "parquet" and output is None:
         raise UserError("expected --output with --format parquet: it is not text")
     loaded = configuration(config)
-    frame = _loaded(loaded, _resolved(loaded, market, listed(symbols)), timeframe, first, last, session)
+    frame = _loaded(loaded, _resolved(loaded, market, listed(symbols)), timeframe, first, last, (session, as_of))
     if output is not None:
         _write(frame, kind, limit, output)
     elif kind == "table":
@@ -138,15 +141,16 @@ def _loaded(
     timeframe: str,
     start: str | None,
     end: str | None,
-    session: Session | None,
+    chosen: tuple[Session | None, str | None],
 ) -> "pl.DataFrame":
     import polars as pl
 
     from marketpipe_assets.query import load_bars
 
+    session, as_of = chosen
     with lake_access(), user_input():
         return pl.concat(
-            load_bars(theirs, timeframe, start, end, market=market, session=session, config=config)
+            load_bars(theirs, timeframe, start, end, market=market, session=session, as_of=as_of, config=config)
             for market, theirs in symbols.items()
         )
 

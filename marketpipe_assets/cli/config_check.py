@@ -34,12 +34,13 @@ def check(
 def usable(config: Config) -> list[str]:
     """One line per market of what Dagster will make of it. Raises `UserError` where a provider or market cannot be."""
     from marketpipe_assets.catalog.store import Catalog
-    from marketpipe_assets.definitions import provider_of
+    from marketpipe_assets.definitions import check_tie_outs, provider_of
     from marketpipe_assets.defs.partitions import grid_of
 
     with user_input():
         for name, block in config.providers.items():
             provider_of(name, block)
+        check_tie_outs(config)
         catalog = Catalog(config.catalog_url)
         return [_line(market, grid_of(market, catalog)) for market in config.markets.values()]
 

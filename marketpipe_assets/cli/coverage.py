@@ -157,7 +157,7 @@ def _rebuilt(config: Config, market: Market) -> int:
     from marketpipe_assets.bars.symbol_days import symbol_days
     from marketpipe_assets.catalog.ledger import forget, record
     from marketpipe_assets.catalog.store import Catalog
-    from marketpipe_assets.defs.ledger import minute_tables
+    from marketpipe_assets.defs.ledger import evidence_of, minute_tables
     from marketpipe_assets.lake.facts import fetches_of
 
     written = 0
@@ -165,8 +165,9 @@ def _rebuilt(config: Config, market: Market) -> int:
         forget(connection, market.name)
         for part in _shown(_parts(config.lake, market), market):
             fetches = fetches_of(config.lake, market.name, *part)
+            evidence = evidence_of(config.lake, market, part)
             found = symbol_days(minute_tables(config.lake, market, part), fetches, market.sessions, *part)
-            record(connection, market.name, market.sessions, found.facts, found.holes, market.evidence)
+            record(connection, market.name, market.sessions, found.facts, found.holes, evidence)
             written += found.facts.height
     return written
 

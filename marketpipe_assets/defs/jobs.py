@@ -6,6 +6,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from marketpipe_assets.bars.sessions import today
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.assets.comparison import comparison_group
+from marketpipe_assets.defs.assets.coverage import NAME as COVERAGE
 from marketpipe_assets.defs.assets.raw import TABLE as RAW
 from marketpipe_assets.defs.retention import planned_pruning, policy_of, prune
 from marketpipe_assets.lake.verify import damaged, files_of
@@ -40,10 +41,12 @@ def judge_job(market: Market) -> UnresolvedAssetJobDefinition:
 
 
 def compare_job(market: Market) -> UnresolvedAssetJobDefinition:
-    """Ask for what the market's bars are compared with, and compare."""
+    """Ask for what the market's bars are compared with, and compare; what is missing is judged again by it."""
+    asked = dg.AssetSelection.groups(comparison_group(market.name))
+    judged = dg.AssetSelection.assets([market.name, COVERAGE])
     return dg.define_asset_job(
         f"{market.name}_compare",
-        selection=dg.AssetSelection.groups(comparison_group(market.name)),
+        selection=asked if market.reconcile is None else asked | judged,
         description=f"Ask for what bars of {market.name} are compared with, and compare.",
         executor_def=dg.in_process_executor,
     )

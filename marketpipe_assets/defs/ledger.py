@@ -11,6 +11,8 @@ import dagster as dg
 import polars as pl
 import sqlalchemy as sa
 
+from marketpipe_assets.bars.reasons import AROUND, Evidence
+from marketpipe_assets.bars.schema import SECOND
 from marketpipe_assets.bars.symbol_days import COUNTED, SymbolDays, symbol_days
 from marketpipe_assets.catalog.counts import COUNTS, add_counts, add_seconds
 from marketpipe_assets.catalog.ledger import record
@@ -53,13 +55,31 @@ def account(
     sessions = market.sessions
     fetches = fetches_of(lake, market.name, selection.symbols, selection.dates)
     found = symbol_days(bars, fetches, sessions, *selection)
+    evidence = evidence_of(lake, market, selection)
     with catalog.begin() as connection:
-        ranges = record(connection, market.name, sessions, found.facts, found.holes, market.evidence)
+        ranges = record(connection, market.name, sessions, found.facts, found.holes, evidence)
         add_counts(connection, run_id, market.name, "ingest", _ingested(found, run_id))
         add_counts(connection, run_id, market.name, "gaps", _gaps(found, ranges))
         ended = sa.delete(intents).where(intents.c.run_id == run_id, intents.c.market == market.name)
         connection.execute(ended)
     return ranges
+
+
+def evidence_of(lake: Path, market: Market, selection: Selection) -> Evidence:
+    """What is known beside the bars of a selection: the market's settings, and its second provider's minutes.
+
+    A record judges again every symbol on the selection's sessions, and its symbols on the sessions around.
+    """
+    if market.reconcile is None:
+        return market.evidence
+    symbols, dates = selection
+    known = market.sessions.table["session_date"]
+    first, last = known.search_sorted(pl.Series([dates[0], dates[-1]]))
+    around = known[max(first - AROUND, 0) : last + AROUND + 1].to_list()
+    judged = [(market.symbols, dates), (symbols, [day for day in around if day not in set(dates)])]
+    minutes = [read_bars(lake, market.name, SECOND, *part, columns=("symbol", "ts", "session_date")) for part in judged]
+    days = [fetches_of(lake, market.name, *part, SECOND).select("symbol", "session_date") for part in judged]
+    return market.evidence._replace(second=pl.concat(minutes), second_days=pl.concat(days))
 
 
 def recover(catalog: Catalog, lake: Path, markets: Mapping[str, Market], instance: dg.DagsterInstance) -> list[str]:

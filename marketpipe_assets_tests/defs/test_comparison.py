@@ -7,7 +7,12 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from marketpipe_assets.bars.reasons import REASONS
+from marketpipe_assets.catalog.ledger import symbol_days_of
+from marketpipe_assets.catalog.store import Catalog
+from marketpipe_assets.cli.app import app
 from marketpipe_assets.config import Config, load_config
 from marketpipe_assets.definitions import definitions_of
 from marketpipe_assets.lake.facts import fetches_of
@@ -164,6 +169,27 @@ def test_second_files_say_what_was_asked_for_also_where_there_was_nothing(locati
     assert not (location.config.lake / MARKET / "superseded_bars_1m").exists()
 
 
+def test_hole_that_the_second_provider_has_as_well_is_no_gap_of_the_vendors(location: Location) -> None:
+    whole = regular_minutes("2024-01-02")
+    location.give(pl.concat([whole[:100], whole[120:]]))
+    location.have(pl.concat([whole[:100], whole[105:]]))
+    assert location.run("shares_ingest").success
+    assert reasons(location) == {"vendor_gap": 20}
+
+    assert location.run("shares_compare").success
+
+    assert reasons(location) == {"no_trade": 5, "vendor_gap": 15}
+    rebuilt = CliRunner().invoke(app, ["coverage", "rebuild", "--config", str(location.config.path)])
+    assert rebuilt.exit_code == 0, rebuilt.output
+    assert reasons(location) == {"no_trade": 5, "vendor_gap": 15}
+
+
+def reasons(location: Location) -> Mapping[str, int]:
+    days = symbol_days_of(Catalog(location.config.catalog_url), MARKET)
+    missing = days.select(REASONS[:-1]).sum().row(0, named=True)
+    return {reason: minutes for reason, minutes in missing.items() if minutes}
+
+
 def test_ingest_asks_for_nothing_to_compare(location: Location) -> None:
     result = location.run("shares_ingest")
 
@@ -206,6 +232,18 @@ def test_market_that_compares_nothing_has_no_such_assets(tmp_path: Path) -> None
     keys = {key.path[-1] for key in found.resolve_asset_graph().get_all_asset_keys()}
     assert {"raw_bars_1m", "bars_1d"} <= keys
     assert not {"vendor_bars_1d", "second_bars_1m"} & keys
+
+
+def test_tie_out_with_a_provider_without_days_is_refused_when_loaded(location: Location) -> None:
+    path = location.folder / "marketpipe.yaml"
+    path.write_text(
+        CONFIGURATION.replace("  other: {type: files", "  thin: {type: kraken}\n  other: {type: files").replace(
+            "tie_out: {provider: other", "tie_out: {provider: thin"
+        )
+    )
+
+    with pytest.raises(ValueError, match="shares: tie_out: expected a provider that gives daily bars, was kraken"):
+        definitions_of(load_config(path))
 
 
 def test_synthetic_market_ties_out_but_for_what_its_faults_did(tmp_path: Path) -> None:

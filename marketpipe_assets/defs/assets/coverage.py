@@ -8,6 +8,7 @@ import polars as pl
 
 from marketpipe_assets.bars.coverage import covered_share
 from marketpipe_assets.bars.reasons import REASONS
+from marketpipe_assets.bars.schema import SECOND
 from marketpipe_assets.catalog.ledger import symbol_days_of
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
@@ -35,6 +36,7 @@ def coverage_ledger(grid: Grid) -> dg.AssetsDefinition:
         kinds={"sql"},
         owners=market.owners,
         ins={table: dg.AssetIn([market.name, table]) for table in (RAW, VALID, QUARANTINED)},
+        deps=[[market.name, SECOND]] if market.reconcile is not None else [],
         required_resource_keys={"lake", "catalog"},
         check_specs=[
             dg.AssetCheckSpec(
