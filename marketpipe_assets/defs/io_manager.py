@@ -10,7 +10,7 @@ import polars as pl
 from marketpipe_assets.bars.schema import RAW
 from marketpipe_assets.catalog.restatements import record_restatements
 from marketpipe_assets.catalog.store import Catalog
-from marketpipe_assets.defs.metadata import FETCHED_AT, bars_metadata, restated_metadata
+from marketpipe_assets.defs.metadata import FETCHED_AT, add_figures, bars_metadata, restated_metadata
 from marketpipe_assets.defs.partitions import Grid, check_size
 from marketpipe_assets.lake.facts import Fetch
 from marketpipe_assets.lake.merge import write_bars
@@ -31,14 +31,15 @@ class LakeIOManager(dg.IOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
         market, table = context.asset_key.path
-        grid = self._grids[market]
-        symbols, dates = grid.selection(context.asset_partition_keys, context.step_context.dagster_run)
+        keys = context.asset_partition_keys
+        symbols, dates = grid.selection(keys, context.step_context.dagster_run)
         owned = grid.market.sessions.owned_dates(dates)
         written = write_bars(self._lake, market, table, obj, symbols, owned, _fetch(context, dates))
-        context.add_output_metadata(bars_metadata(obj, symbols, dates, self._lake / market / table, written))
+        figures = bars_metadata(obj, symbols, dates, self._lake / market / table, written)
+        add_figures(context.step_context, context.asset_key, keys, figures)
         if table == RAW:
             restated = pl.DataFrame(written.restated, schema=dict(RESTATEMENTS), orient="row")
-            context.add_output_metadata(restated_metadata(restated))
+            add_figures(context.step_context, context.asset_key, keys, restated_metadata(restated))
             record_restatements(self._catalog, market, restated)
 
     def load_input(self, context: dg.InputContext) -> pl.DataFrame:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
+from dagster._core.execution.context.system import StepExecutionContext
 
 from marketpipe_assets.bars.amendments import Repair
 from marketpipe_assets.bars.quarantine import REPAIRED, WAIVED, Split
@@ -17,6 +19,26 @@ PREVIEW_ROWS = 5
 SHOWN_SYMBOLS = 20
 SHOWN_RESTATEMENTS = 20
 FETCHED_AT = "fetched_at"  # on what a provider answered: the instant it was asked, for the IO manager to store
+
+
+def add_figures(
+    context: StepExecutionContext,
+    asset: dg.AssetKey,
+    keys: Sequence[str],
+    figures: Mapping[str, dg.MetadataValue] | Mapping[str, str],
+) -> None:
+    """Tell figures of a run on one of its partitions: the last of an output's `keys`, which is stored last, so that
+    pages take it for the latest. On each partition they would be most of what Dagster stores and reads.
+    """
+    context.add_asset_metadata(figures, asset, keys[-1])
+
+
+def add_output_figures(
+    context: dg.AssetExecutionContext, asset: dg.AssetKey, figures: Mapping[str, Any], output: str = "result"
+) -> None:
+    """`add_figures` from within an asset, before it yields the output."""
+    op = context.op_execution_context
+    add_figures(op.get_step_execution_context(), asset, op.asset_partition_keys_for_output(output), figures)
 
 
 def bars_metadata(

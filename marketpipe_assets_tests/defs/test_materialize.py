@@ -281,6 +281,21 @@ def test_every_materialization_says_what_it_holds(tmp_path: Path) -> None:
     assert "| ACME | 2024-01-02 14:30:00+00:00 |" in str(metadata["preview"])
 
 
+def test_figures_of_a_range_stand_on_the_materialization_that_is_stored_last(tmp_path: Path) -> None:
+    location = Location(tmp_path)
+    location.give("ACME", pl.concat([regular_minutes("2024-01-02", 3), regular_minutes("2024-01-03", 2)]))
+
+    result = location.run("2024-01-02|ACME...2024-01-03|ACME")
+
+    for step in ("shares__raw_bars_1m", "shares_validated", "shares_resampled", "shares__coverage"):
+        by_asset = dict[dg.AssetKey, list[dg.AssetMaterialization]]()
+        for event in result.asset_materializations_for_node(step):
+            by_asset.setdefault(event.asset_key, []).append(event)
+        for first, last in by_asset.values():
+            assert set(first.metadata) <= {"fetched_at"}
+            assert len(last.metadata) > 3
+
+
 def test_raw_files_say_which_run_fetched_a_day_and_since_when_it_stands(tmp_path: Path) -> None:
     location = Location(tmp_path)
     location.give("ACME", regular_minutes("2024-01-02", 3))

@@ -16,7 +16,7 @@ from marketpipe_assets.defs.assets.raw import TABLE as RAW
 from marketpipe_assets.defs.assets.validated import QUARANTINED, VALID
 from marketpipe_assets.defs.heat_map import MOST_SESSIONS, heat_map
 from marketpipe_assets.defs.ledger import account
-from marketpipe_assets.defs.metadata import markdown
+from marketpipe_assets.defs.metadata import add_output_figures, markdown
 from marketpipe_assets.defs.partitions import WHOLE_RANGE, Grid, Selection
 
 NAME = "coverage"
@@ -62,8 +62,9 @@ def coverage_ledger(grid: Grid) -> dg.AssetsDefinition:
         catalog: Catalog = context.resources.catalog
         ranges = account(catalog, context.resources.lake, market, selection, context.run.run_id, bars)
         days = symbol_days_of(catalog, market.name, selection.symbols, selection.dates)
-        yield dg.MaterializeResult(metadata=_figures(days), check_results=[_verdict(market, days)])
-        # once a run: a materialization's metadata is stored with each partition. The UI shows what came after those
+        add_output_figures(context, context.asset_key, _figures(days))
+        yield dg.MaterializeResult(check_results=[_verdict(market, days)])
+        # once a run: the UI shows what came after the materializations
         yield dg.AssetObservation(context.asset_key, metadata=_seen(catalog, market, selection, ranges))
 
     return coverage

@@ -11,7 +11,7 @@ from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.ledger import begin, recover, timed
-from marketpipe_assets.defs.metadata import FETCHED_AT, column_schema, markdown
+from marketpipe_assets.defs.metadata import FETCHED_AT, add_output_figures, column_schema, markdown
 from marketpipe_assets.defs.partitions import WHOLE_RANGE, Grid, Selection, check_size, keep_groups
 from marketpipe_assets.defs.traffic import traffic_recorded
 from marketpipe_assets.lake.shrink import Guarded, guard_shrink
@@ -82,7 +82,8 @@ def raw_bars(grid: Grid) -> dg.AssetsDefinition:
         owned = sessions.owned_dates(selection.dates)
         guarded = guard_shrink(context.resources.lake, market.name, TABLE, answered.bars, selection.symbols, owned)
         bars = answered.bars if config.allow_shrink else guarded.bars
-        yield dg.Output(bars, metadata={**answered.said, FETCHED_AT: dg.MetadataValue.timestamp(asked_at)})
+        add_output_figures(context, context.asset_key, answered.said)
+        yield dg.Output(bars, metadata={FETCHED_AT: dg.MetadataValue.timestamp(asked_at)})
         yield shrink_result(guarded, config)
 
     return raw_bars_1m

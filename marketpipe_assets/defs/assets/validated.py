@@ -10,7 +10,7 @@ from marketpipe_assets.bars.quarantine import split_by_rules, without_bar
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.defs.assets import raw
 from marketpipe_assets.defs.ledger import begin, count, timed
-from marketpipe_assets.defs.metadata import column_schema, verdict_metadata
+from marketpipe_assets.defs.metadata import add_output_figures, column_schema, verdict_metadata
 from marketpipe_assets.defs.partitions import WHOLE_RANGE, Grid
 from marketpipe_assets.reports import write_reports
 
@@ -64,7 +64,8 @@ def validated_bars(grid: Grid) -> dg.AssetsDefinition:
         rows = audit(raw_bars, split, rule_set)
         report = write_reports(context.resources.reports, context.run.run_id, rows, selection.symbols)
         said = verdict_metadata(split, rule_set.rules, idle, report)
-        yield dg.Output(split.valid, VALID, metadata=said)
-        yield dg.Output(split.quarantined, QUARANTINED, metadata=said)
+        for table, bars in ((VALID, split.valid), (QUARANTINED, split.quarantined)):
+            add_output_figures(context, dg.AssetKey([market.name, table]), said, table)
+            yield dg.Output(bars, table)
 
     return validated
