@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import cache
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -63,16 +62,14 @@ class _Like:
         self._exact = sorted(self._places) == list(range(len(form.filled))) and self.text(form) == row["event"]
 
     def fits(self, form: _Form) -> bool:
-        """Whether the text of the one is that of the other. Equality is not enough: mappings have an order, and 1, 1.0
-        and true are equal.
+        """Whether the text of the one is that of the other. Equality is not enough: mappings have an order, and in
+        metadata 1, 1.0 and true are equal.
         """
         return (
             self._exact
             and form.blank == self._blank
-            and all(
-                list(mine) == list(its) and all(map(is_, mine.values(), its.values()))
-                for mine, its in zip(self._mappings, _mappings(form.blank), strict=True)
-            )
+            and all(list(mine) == list(its) for mine, its in zip(self._mappings, _mappings(form.blank), strict=True))
+            and all(map(is_, self._mappings[-1].values(), _mappings(form.blank)[-1].values()))
         )
 
     def text(self, form: _Form) -> str:
@@ -113,15 +110,14 @@ def _utc(storage: SqlEventLogStorage, event: dg.EventLogEntry) -> datetime:
     return stored
 
 
-@cache
 def _blank(place: int) -> Any:
-    """The same object for a place, always: `_Like.fits` asks whether values are."""
     return f"\0{place}"
 
 
 def _mappings(event: dg.EventLogEntry) -> Sequence[Mapping[str, object]]:
+    """Two of text, and last the metadata."""
     dagster_event = event.get_dagster_event()
     data = dagster_event.event_specific_data
     if isinstance(data, StepMaterializationData):
         return dagster_event.logging_tags or {}, data.materialization.tags or {}, data.materialization.metadata
-    return (dagster_event.logging_tags or {},)
+    return dagster_event.logging_tags or {}, {}

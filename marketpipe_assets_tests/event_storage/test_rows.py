@@ -39,7 +39,7 @@ def event(
         dg.DagsterEvent(
             dg.DagsterEventType.ASSET_MATERIALIZATION.value,
             "shares",
-            logging_tags={"op_name": "bars"},
+            logging_tags={"op_name": "bars", "resource_name": str(None) + str(ASSET)},  # texts that are made anew
             event_specific_data=StepMaterializationData(materialization),
         )
     )
