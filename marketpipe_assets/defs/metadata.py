@@ -33,12 +33,17 @@ def add_figures(
     context.add_asset_metadata(figures, asset, keys[-1])
 
 
-def add_output_figures(
-    context: dg.AssetExecutionContext, asset: dg.AssetKey, figures: Mapping[str, Any], output: str = "result"
-) -> None:
-    """`add_figures` from within an asset, before it yields the output."""
-    op = context.op_execution_context
-    add_figures(op.get_step_execution_context(), asset, op.asset_partition_keys_for_output(output), figures)
+def add_output_figures(context: dg.AssetExecutionContext, asset: dg.AssetKey, figures: Mapping[str, Any]) -> None:
+    """`add_figures` from within an asset, before it yields the output. Dagster stores the materializations of a run in
+    the order of this subset, which is that of a set.
+    """
+    partitions = context.assets_def.partitions_def
+    if partitions is None:
+        raise TypeError(f"expected {asset.to_user_string()} to have partitions, had none")
+    stored = partitions.empty_subset().with_partition_key_range(partitions, context.partition_key_range)
+    add_figures(
+        context.op_execution_context.get_step_execution_context(), asset, list(stored.get_partition_keys()), figures
+    )
 
 
 def bars_metadata(

@@ -65,7 +65,7 @@ def validated_bars(grid: Grid) -> dg.AssetsDefinition:
         report = write_reports(context.resources.reports, context.run.run_id, rows, selection.symbols)
         said = verdict_metadata(split, rule_set.rules, idle, report)
         for table, bars in ((VALID, split.valid), (QUARANTINED, split.quarantined)):
-            add_output_figures(context, dg.AssetKey([market.name, table]), said, table)
+            add_output_figures(context, dg.AssetKey([market.name, table]), said)
             yield dg.Output(bars, table)
 
     return validated
