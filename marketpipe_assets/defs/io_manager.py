@@ -31,7 +31,7 @@ class LakeIOManager(dg.IOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
         market, table = context.asset_key.path
-        keys = context.asset_partition_keys
+        grid, keys = self._grids[market], context.asset_partition_keys
         symbols, dates = grid.selection(keys, context.step_context.dagster_run)
         owned = grid.market.sessions.owned_dates(dates)
         written = write_bars(self._lake, market, table, obj, symbols, owned, _fetch(context, dates))
