@@ -49,6 +49,7 @@ def audit(bars: pl.DataFrame, split: Split, rule_set: RuleSet) -> pl.DataFrame:
     return (
         pl.concat(by_rule, rechunk=True)  # concat_str of polars 2.1 panics on columns of several chunks
         .sort("index", maintain_order=True)
+        .rechunk()  # polars 2.1 panics where it formats a column in several chunks, as bars of several files are
         .select(
             "symbol",
             ts.dt.epoch("ns").alias("ts_ns"),
