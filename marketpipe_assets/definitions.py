@@ -1,5 +1,8 @@
 """The code location Dagster loads: one line per market, plus resources."""
 
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
 import dagster as dg
 
 from marketpipe_assets.alerts import Messenger
@@ -8,10 +11,12 @@ from marketpipe_assets.config import Config, ProviderSettings, environment, load
 from marketpipe_assets.defs.alerting import alerts_sensor
 from marketpipe_assets.defs.io_manager import LakeIOManager
 from marketpipe_assets.defs.market import market_definitions
-from marketpipe_assets.defs.partitions import grid_of
+from marketpipe_assets.defs.new_files import Drop, new_files_sensor
+from marketpipe_assets.defs.partitions import Grid, grid_of
 from marketpipe_assets.logs import Formatter, use_in_dagster
 from marketpipe_assets.providers import create, provider_class
 from marketpipe_assets.providers.base import BarProvider
+from marketpipe_assets.providers.files import FilesProvider
 
 MAIL_VARIABLE = "MARKETPIPE_SMTP_PASSWORD"
 
@@ -33,7 +38,7 @@ def definitions_of(config: Config) -> dg.Definitions:
     return dg.Definitions.merge(
         *(market_definitions(grid) for grid in grids.values()),
         dg.Definitions(
-            sensors=[alerts_sensor(config.markets, messenger_of(config))],
+            sensors=[alerts_sensor(config.markets, messenger_of(config)), *_drop_sensors(config, grids)],
             resources={
                 **{name: provider_of(name, each) for name, each in config.providers.items()},
                 "lake": config.lake,
@@ -54,6 +59,14 @@ def check_tie_outs(config: Config) -> None:
         kind = config.providers[market.tie_out.provider].type
         if not provider_class(kind).capabilities.daily_bars:
             raise ValueError(f"{name}: tie_out: expected a provider that gives daily bars, was {kind}")
+
+
+def _drop_sensors(config: Config, grids: Mapping[str, Grid]) -> Iterator[dg.SensorDefinition]:
+    for grid in grids.values():
+        for name in grid.market.providers:
+            provider = provider_of(name, config.providers[name])
+            if isinstance(provider, FilesProvider):
+                yield new_files_sensor(grid, Drop(name, Path(provider.root), provider.symbols))
 
 
 def messenger_of(config: Config) -> Messenger:

@@ -20,7 +20,9 @@ from marketpipe_assets.cli.outcome import Commands
 from marketpipe_assets.cli.providers import providers
 from marketpipe_assets.cli.prune import database, parquet, prune
 from marketpipe_assets.cli.query import query
+from marketpipe_assets.cli.schedule import generate
 from marketpipe_assets.cli.status import status
+from marketpipe_assets.cli.symbols import symbols
 from marketpipe_assets.cli.validate import validate
 
 
@@ -35,20 +37,23 @@ def _group(text: str) -> typer.Typer:
 
 
 app = _group("Market data as a Dagster asset graph: fetch minute bars, judge every one, build longer ones, read them.")
+units = _group("Runs that start without somebody, on a machine without containers.")
 old = _group("Bars that are older than the configuration keeps them.")
 ohlcv = _group("Earlier names of ingest, aggregate and validate.")
 held = _group("What is held of each symbol-day, and why the rest is not.")
 config = _group("The configuration.")
 lake = _group("The files of the lake.")
 
-for command in (demo, ingest, backfill, aggregate, validate, status, query, bars, providers, metrics, doctor, migrate):
+for command in (demo, ingest, backfill, aggregate, validate, status, symbols, query, bars, providers, metrics, doctor):
     app.command()(command)
+app.command()(migrate)
 for command in (ingest, aggregate, validate):
     app.command(f"{command.__name__}-ohlcv", hidden=True)(command)
     ohlcv.command()(command)
 app.command("ohlcv-backfill", hidden=True)(backfill)
 ohlcv.command()(backfill)
 app.command("health-check", hidden=True)(doctor)
+units.command()(generate)
 old.callback(invoke_without_command=True)(prune)
 old.command()(parquet)
 old.command(hidden=True)(database)
@@ -60,6 +65,7 @@ app.add_typer(held, name="coverage")
 app.add_typer(config, name="config")
 app.add_typer(lake, name="lake")
 app.add_typer(old, name="prune")
+app.add_typer(units, name="schedule")
 app.add_typer(ohlcv, name="ohlcv", hidden=True)
 
 

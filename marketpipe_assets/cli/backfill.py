@@ -20,7 +20,7 @@ from marketpipe_assets.cli.options import (
     retired,
     sessions_of,
 )
-from marketpipe_assets.cli.outcome import RunTimeError, UserError, note
+from marketpipe_assets.cli.outcome import RunTimeError, UserError, note, say
 from marketpipe_assets.cli.runs import Plan, market_grid, run_each
 from marketpipe_assets.cli.stored import stored_days
 from marketpipe_assets.config import Config, Market
@@ -66,25 +66,43 @@ def backfill(  # noqa: PLR0913, PLR0917  # one per option
 ) -> None:
     """Fetch symbol-days that were never fetched, and holes that a provider may fill.
 
-    By the coverage ledger, newest first. What is complete is not fetched again, so that an interrupted backfill goes
-    on where it stopped. Each run is in the web UI. Exits 1 where a run failed.
+    By the coverage ledger, newest first, of every market unless one or symbols are named. What is complete is not
+    fetched again, so that an interrupted backfill goes on where it stopped. Each run is in the web UI. Exits 1 where a
+    run failed.
     """
     loaded = configuration(config)
     names = listed(symbols)
-    chosen = _chosen(loaded, market, names, provider)
-    if gone := retired(chosen, names):
-        raise UserError(f"expected configured symbols of {chosen.name}, was {', '.join(gone)}: retired")
-    asked = _span(chosen, first, lookback, end)
-    work = work_of(loaded, chosen, asked, names or chosen.symbols, again=again)
+    failed = False
+    for chosen in _chosen(loaded, market, names, provider):
+        if gone := retired(chosen, names):
+            raise UserError(f"expected configured symbols of {chosen.name}, was {', '.join(gone)}: retired")
+        work = work_of(loaded, chosen, _span(chosen, first, lookback, end), names or chosen.symbols, again=again)
+        if dry_run:
+            _show(loaded, chosen, work)
+        else:
+            failed |= not _done(loaded, chosen, work)
     if dry_run:
-        _show(loaded, chosen, work)
-        return
-    _tell(chosen, work)
-    if work.fetch or work.rebuild:
-        _note_asked(loaded, chosen, work)
+        console().print("nothing was started")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _done(config: Config, market: Market, work: Work) -> bool:
+    """Whether all of it succeeded; one market that fails does not stop the next."""
+    _tell(market, work)
+    if not work.fetch and not work.rebuild:
+        return True
+    _note_asked(config, market, work)
+    try:
         finish(
-            loaded, chosen, [*work.fetch, *work.rebuild], run_each(loaded, _plans(market_grid(loaded, chosen), work))
+            config, market, [*work.fetch, *work.rebuild], run_each(config, _plans(market_grid(config, market), work))
         )
+    except RunTimeError as error:
+        say(str(error), 1)
+        return False
+    except typer.Exit as ended:
+        return ended.exit_code == 0
+    return True
 
 
 def work_of(
@@ -147,15 +165,14 @@ def _unbuilt(
     return wanted
 
 
-def _chosen(config: Config, market: str | None, names: Sequence[str], provider: str | None) -> Market:
-    chosen = chosen_market(config, market, names)
-    if provider is None or provider in chosen.providers:
-        return chosen
-    of_provider = [each for each in config.markets.values() if provider in each.providers]
-    if market is not None or not of_provider:
-        served = ", ".join(f"{each.name} ({', '.join(each.providers)})" for each in config.markets.values())
-        raise UserError(f"expected a market of provider {provider}, was {served}")
-    return of_provider[0]
+def _chosen(config: Config, market: str | None, names: Sequence[str], provider: str | None) -> list[Market]:
+    """Every market where neither one nor symbols are named."""
+    every = list(config.markets.values()) if market is None and not names else [chosen_market(config, market, names)]
+    served = [each for each in every if provider is None or provider in each.providers]
+    if not served:
+        told = ", ".join(f"{each.name} ({', '.join(each.providers)})" for each in every)
+        raise UserError(f"expected a market of provider {provider}, was {told}")
+    return served
 
 
 def _span(market: Market, first: str | None, lookback: int | None, end: str | None) -> tuple[date, date]:
@@ -242,7 +259,6 @@ def _show(config: Config, market: Market, work: Work) -> None:
     requests = sum(requests_for(market, run, able) for run in work.fetch)
     for line in _costs(provider, market, work, requests):
         console().print(line, soft_wrap=True)
-    console().print("nothing was started")
 
 
 def _numbered(work: Work) -> Iterable[tuple[str, "Selection"]]:

@@ -136,12 +136,14 @@ def _count(catalog: Catalog, market: Market, removed: Iterable[Cut], run_id: str
 def events_of(market: Market, removed: Sequence[Cut]) -> list[dg.AssetMaterialization]:
     """What Dagster is told: it cannot take back that a partition was materialized, so its last event says pruned.
 
-    One for each partition and table, or one for each table where there would be more than `MOST_EVENTS`.
+    One for each partition and table; one for each table where there would be more than `MOST_EVENTS`, and where a
+    partition holds more than one symbol-day, of which others may stay.
     """
     sessions, symbols = frozenset(market.sessions.dates), frozenset(market.symbols)
     ours = [cut for cut in removed if cut.file.symbol in symbols and cut.file.table != "superseded_bars_1m"]
     keys = [(cut, day) for cut in ours for day in cut.dates if day in sessions]
-    if len(keys) > MOST_EVENTS:
+    is_plain = (market.partition.symbols, market.partition.dates) == (1, "day")
+    if len(keys) > MOST_EVENTS or not is_plain:
         return [_of_table(market, table, ours) for table in sorted({cut.file.table for cut in ours})]
     days_of = Counter(cut.file for cut, _ in keys)
     return [

@@ -17,7 +17,7 @@ from marketpipe_assets.lake.scan import read_bars
 from marketpipe_assets_tests.cli.command import configured, marketpipe, process
 
 PATIENCE = 120
-SPAN = ("--from", "2024-01-02", "--end", "2024-01-06")
+SPAN = ("--market", "shares", "--from", "2024-01-02", "--end", "2024-01-06")
 DAYS = [date(2024, 1, day) for day in (2, 3, 4, 5)]
 SYMBOLS = ["AAPL", "BRK.B", "MSFT"]
 
@@ -88,6 +88,14 @@ def test_backfill_that_was_killed_goes_on_and_fetches_each_symbol_day_once(tmp_p
         held = read_bars(folder / "lake", "shares", table, SYMBOLS, DAYS)
         assert held.select("symbol", "session_date").n_unique() == len(SYMBOLS) * len(DAYS)
         assert table == "raw_bars_1m" or held.select("symbol", "ts").is_duplicated().sum() == 0
+
+
+def test_every_market_is_looked_at_unless_one_is_named(filled: Path) -> None:
+    done = marketpipe("backfill", "--config", filled, "--from", "2024-01-02", "--end", "2024-01-05", "--dry-run")
+
+    assert done.exit_code == 0, done.output
+    assert "shares: 3 symbol-days to fetch" in done.stdout
+    assert "coins: 2 symbol-days to fetch" in done.stdout
 
 
 def test_lookback_counts_days_back_from_today(own: Path) -> None:

@@ -1,0 +1,84 @@
+"""`marketpipe symbols`: what is configured, compared with what is held."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Annotated, NamedTuple
+
+import typer
+
+from marketpipe_assets.cli.display import console, counted, table
+from marketpipe_assets.cli.options import ConfigOption, MarketOption, chosen_market, configuration, over, sessions_of
+from marketpipe_assets.config import Config, Market
+
+CONFIGURED, NEW, RETIRED = "configured", "new", "retired"
+
+
+class Symbol(NamedTuple):
+    """A symbol of a market. `sessions` of it are in the ledger, of those that are over and kept `expected`."""
+
+    market: str
+    symbol: str
+    state: str
+    sessions: int
+    expected: int
+    first: date | None
+    last: date | None
+    valid: int
+    """Regular minutes with a valid bar."""
+
+
+def symbols(
+    market: MarketOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Compare the symbols that are configured with those that are held.
+
+    New ones are fetched by the gap sensor and by `marketpipe backfill`. Retired ones are no longer fetched; their bars
+    are kept and can be read.
+    """
+    loaded = configuration(config)
+    chosen = list(loaded.markets.values()) if market is None else [chosen_market(loaded, market, ())]
+    found = [each for of in chosen for each in symbols_of(loaded, of)]
+    if as_json:
+        typer.echo(json.dumps([each._asdict() for each in found], indent=2, default=str))
+        return
+    numbers = ("sessions", "expected", "valid minutes")
+    headers = ("market", "symbol", "state", "sessions", "expected", "first", "last", "valid minutes")
+    console().print(table(headers, found, numbers))
+    states = {state: sum(each.state == state for each in found) for state in (CONFIGURED, NEW, RETIRED)}
+    console().print(", ".join(counted(count, f"{state} symbol") for state, count in states.items() if count))
+
+
+def symbols_of(config: Config, market: Market) -> list[Symbol]:
+    """Configured symbols in their order, then those that are only held."""
+    import polars as pl
+
+    from marketpipe_assets.bars.sessions import today
+    from marketpipe_assets.catalog.ledger import symbol_days_of
+    from marketpipe_assets.catalog.store import Catalog
+    from marketpipe_assets.lake.scan import held
+
+    ledger = symbol_days_of(Catalog(config.catalog_url), market.name)
+    facts = ledger.group_by("symbol").agg(
+        pl.len(),
+        pl.col("session_date").min().alias("first"),
+        pl.col("session_date").max().alias("last"),
+        pl.sum("valid"),
+    )
+    known: Mapping[str, Sequence[object]] = {row[0]: row[1:] for row in facts.iter_rows()}
+    stored = {symbol for each in held(config.lake, market.name).values() for symbol in each}
+    kept = market.kept_from("raw_bars_1m", today()) or date.min
+    expected = len([day for day in over(market, sessions_of(market).dates) if day >= kept])
+    retired = sorted({*known, *stored} - {*market.symbols})
+    return [_symbol(market, symbol, known, expected) for symbol in market.symbols] + [
+        _symbol(market, symbol, known, 0)._replace(state=RETIRED) for symbol in retired
+    ]
+
+
+def _symbol(market: Market, symbol: str, known: Mapping[str, Sequence[object]], expected: int) -> Symbol:
+    if symbol not in known:
+        return Symbol(market.name, symbol, NEW, 0, expected, None, None, 0)
+    sessions, first, last, valid = known[symbol]
+    return Symbol(market.name, symbol, CONFIGURED, sessions, expected, first, last, valid)  # type: ignore[arg-type]  # a row
