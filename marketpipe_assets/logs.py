@@ -54,8 +54,8 @@ class Formatter(logging.Formatter):
     def _about(self, record: logging.LogRecord) -> dict[str, Any]:
         """`event`, and what is known of `CONTEXT`."""
         known: dict[str, Any] = {"event": record.getMessage()}
-        if (run := record.__dict__.get("dagster_meta")) is not None:
-            known |= _of_run(run, self._providers)
+        if (of := record.__dict__.get("dagster_meta")) is not None:
+            known |= _of_run(of, self._providers) if "step_key" in of else {"event": of["orig_message"]}  # or of a tick
         known |= {key: record.__dict__[key] for key in CONTEXT if record.__dict__.get(key) is not None}
         if "provider" not in known and known.get("market") in self._providers:
             known["provider"] = self._providers[known["market"]]

@@ -83,6 +83,15 @@ def test_a_sensor_speaks_the_same_format(capsys: pytest.CaptureFixture[str]) -> 
     assert (line["event"], line["market"], line["level"]) == ("2 gaps", "shares", "info")
 
 
+def test_a_tick_of_the_daemon_speaks_the_same_format() -> None:
+    told = {"orig_message": "2 gaps", "name": "shares_heal_gaps", "repository_name": "__repository__"}
+    record = logging.makeLogRecord(
+        {"name": "dagster", "levelno": logging.INFO, "levelname": "INFO", "msg": "long", "dagster_meta": told}
+    )
+
+    assert json.loads(Formatter("json").format(record))["event"] == "2 gaps"
+
+
 def test_the_command_says_errors_and_notes_as_json_where_it_is_asked_to(tmp_path: Path) -> None:
     path = configured(tmp_path, CONFIGURATION + JSON)
 
