@@ -363,6 +363,14 @@ class Market(_Settings):
         waivers, repairs = self.amendments
         return replace(_rule_set(self.asset_class, self.rules), waivers=standing(waivers, _today()), repairs=repairs)
 
+    def listed_on(self, day: date) -> tuple[str, ...]:
+        """The symbols that could be traded on a day, as far as `listings` tells."""
+
+        def is_listed(listing: Listing) -> bool:
+            return (listing.first is None or listing.first <= day) and (listing.end is None or day < listing.end)
+
+        return tuple(symbol for symbol in self.symbols if is_listed(self.listings.get(symbol, Listing())))
+
     def kept_from(self, table: str, today: date) -> date | None:
         """The first session date whose bars of a table are kept on a day; None: all are."""
         kept = kept_for(self.retention, table)

@@ -33,16 +33,8 @@ def late(catalog: Catalog, market: Market, now: datetime) -> Late | None:
     if not due:
         return None
     newest = due[-1]
-    listed = [symbol for symbol in market.symbols if _is_listed(market, symbol, newest)]
     known = {name for each in held(catalog, market.name, newest, next_day(newest)) for name in each.names()}
-    return Late(newest, [symbol for symbol in listed if symbol not in known])
-
-
-def _is_listed(market: Market, symbol: str, day: date) -> bool:
-    listing = market.listings.get(symbol)
-    if listing is None:
-        return True
-    return (listing.first is None or listing.first <= day) and (listing.end is None or day < listing.end)
+    return Late(newest, [symbol for symbol in market.listed_on(newest) if symbol not in known])
 
 
 def fresh_check(market: Market) -> dg.AssetChecksDefinition:

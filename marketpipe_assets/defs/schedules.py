@@ -137,7 +137,7 @@ def _weekly(market: Market, weekly: Weekly) -> dg.ScheduleDefinition:
 
 
 def _requests(grid: Grid, days: Sequence[date], why: str) -> Iterator[dg.RunRequest]:
-    for selection in planned_runs(grid, dict.fromkeys(days, grid.market.symbols)):
+    for selection in planned_runs(grid, {day: grid.market.listed_on(day) for day in days}):
         tags = {**grid.tags(selection), WHY_TAG: why}
         yield dg.RunRequest(run_key=f"{selection.dates[0]}|{selection.symbols[0]}", tags=tags)
 

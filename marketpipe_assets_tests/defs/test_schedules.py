@@ -91,6 +91,14 @@ def test_ticks_come_at_the_times_of_day_at_which_sessions_end(tmp_path: Path) ->
     assert schedule.execution_timezone == "America/New_York"
 
 
+def test_symbol_is_not_fetched_after_it_was_taken_from_the_market(tmp_path: Path) -> None:
+    location = Location(tmp_path, more="listings: {ACME: {end: 2026-11-25}}")
+
+    data = tick(location, "shares_after_close", datetime(2026, 11, 25, 16, 15, tzinfo=NEW_YORK))
+
+    assert started(data, location.config.markets["shares"]) == [("BOLT", date(2026, 11, 25))]
+
+
 def test_next_morning_reads_yesterday_and_the_session_five_back(tmp_path: Path) -> None:
     location = Location(tmp_path)
     monday = datetime(2026, 11, 30, 6, 0, tzinfo=NEW_YORK)
