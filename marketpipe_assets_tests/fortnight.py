@@ -60,6 +60,7 @@ markets:
     publication_delay: 24
     schedules: {{enabled: true, heal: true}}
 """
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class Clock:
@@ -186,7 +187,8 @@ def _ticks(config: Config, instance: dg.DagsterInstance, clock: Clock, server: V
             with dg.build_schedule_context(instance, clock.now, repository_def=repository) as context:
                 data = repository.get_schedule_def(name).evaluate_tick(context)
             requests += data.run_requests or []
-            yield f"{local:%a %d %b %H:%M %Z} {name}: {len(data.run_requests or ())} runs {data.skip_message or ''}"
+            if data.run_requests:
+                yield f"{local:%a %d %b %H:%M %Z} {name}: {len(data.run_requests)} runs"
         if local.minute == 30:
             said, healing = _heal(repository, instance)
             requests += healing
@@ -194,7 +196,9 @@ def _ticks(config: Config, instance: dg.DagsterInstance, clock: Clock, server: V
                 yield f"{local:%a %d %b %H:%M %Z} heal: {said}"
         for request in requests:
             before = len(server.seen)
-            result = job.execute_in_process(instance=instance, tags=dict(request.tags), raise_on_error=False)
+            result = job.execute_in_process(
+                instance=instance, tags=dict(request.tags), raise_on_error=False, run_config=QUIET
+            )
             if not result.success:
                 yield f"  a run failed after {len(server.seen) - before} requests"
         clock.now += timedelta(minutes=15)
