@@ -50,7 +50,8 @@ def spikes(bars: pl.DataFrame, floor: float) -> pl.DataFrame:
     that moves and stays is within reach of the bar after it, and one that comes back of the bar before. The first bar
     of a session has its own open for the bar before, the last its own close for the bar after. `usual` is the middle
     range of the bars around, of the same session and the same part of it (a wick of the quiet hours is measured by the
-    quiet hours), or what open and close of the bars before and after span, if that is more.
+    quiet hours), or what open and close of the bars before and after span, or the middle one of the ranges above zero
+    of that whole part, which is a tick where prices move by less: whichever is most.
     """
     found = bars.select(high, low, highest_around.alias("highest"), lowest_around.alias("lowest")).select(
         apart.alias("apart"), (highest / pl.when(lowest > 0).then(lowest) - 1).fill_nan(None).alias("usual")
@@ -59,11 +60,13 @@ def spikes(bars: pl.DataFrame, floor: float) -> pl.DataFrame:
     if not suspect.any():
         return found
     segments = bars.filter(suspect).select(SEGMENT).unique()
+    part = bars.select(*SEGMENT, pl.when((low > 0) & high.is_finite()).then(high / low - 1).alias("range"))
+    middle = pl.col("range").rolling_median(WINDOW, center=True, min_samples=1).over(SEGMENT)
+    tick = pl.col("range").filter(pl.col("range") > 0).median().over(SEGMENT)
     around = (
-        bars.select(*SEGMENT, pl.when((low > 0) & high.is_finite()).then(high / low - 1).alias("range"))
-        .with_row_index()
+        part.with_row_index()
         .join(segments, on=SEGMENT, how="semi", nulls_equal=True, maintain_order="left")
-        .select("index", pl.col("range").rolling_median(WINDOW, center=True, min_samples=1).over(SEGMENT))
+        .select("index", pl.max_horizontal(middle, tick).alias("range"))
     )
     spanned = found["usual"].gather(around["index"])
     usual = pl.select(pl.max_horizontal(spanned, around["range"])).to_series()

@@ -244,9 +244,12 @@ def _wicks(facts: pl.DataFrame) -> list[pl.Series]:
     suspects = facts.with_row_index().join(
         facts.filter(above_floor).select(part).unique(), on=part, how="semi", nulls_equal=True, maintain_order="left"
     )
-    ranges = pl.when((low > 0) & high.is_finite()).then(high / low - 1)
-    middle = suspects.select(ranges.rolling_median(21, center=True, min_samples=1).over(part).alias("middle"))
-    usual = found[suspects["index"]].hstack(middle).select(6 * pl.max_horizontal("spanned", "middle"))
+    of_part = suspects.select(*part, pl.when((low > 0) & high.is_finite()).then(high / low - 1).alias("range"))
+    middle = of_part.select(
+        pl.col("range").rolling_median(21, center=True, min_samples=1).over(part).alias("middle"),
+        pl.col("range").filter(pl.col("range") > 0).median().over(part).alias("tick"),
+    )
+    usual = found[suspects["index"]].hstack(middle).select(6 * pl.max_horizontal("spanned", "middle", "tick"))
     broken = (found["apart"].gather(suspects["index"]) - 1 > usual.to_series()) & above_floor.gather(suspects["index"])
     return [found["apart"], (above_floor & False).scatter(suspects["index"], broken).alias("wick")]
 
