@@ -7,8 +7,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from marketpipe_assets.catalog.restatements import restatements_of
+from marketpipe_assets.catalog.store import Catalog
+from marketpipe_assets.catalog.tables import restatements
 from marketpipe_assets.lake.facts import fetches_of
-from marketpipe_assets.query import load_bars, load_table
+from marketpipe_assets.query import connect, load_bars, load_table, select
 from marketpipe_assets_tests.cli.command import marketpipe
 from marketpipe_assets_tests.defs.location import MARKET, Location, regular_minutes
 
@@ -109,6 +112,36 @@ def test_weeks_are_computed_from_the_days_that_stood(location: Location) -> None
 
     assert load_bars("ACME", "1w", as_of=moment, config=location.config).equals(weeks)
     assert not load_bars("ACME", "1w", config=location.config).equals(weeks)
+
+
+def test_what_was_superseded_is_a_view_a_line_of_status_and_a_verified_table(location: Location) -> None:
+    location.run(RANGE)
+    location.give("BOLT", vendor_bars(5, 6, 5))
+    location.run(RANGE)
+
+    rows = select(connect(location.config), "SELECT symbol, count(*) AS bars FROM superseded_bars_1m GROUP BY symbol")
+    status = marketpipe("status", "--json", "--config", location.config.path)
+    verified = marketpipe("lake", "verify", "--config", location.config.path)
+
+    held = json.loads(status.stdout)["markets"][MARKET]["tables"]["superseded_bars_1m"]
+    assert rows.rows() == [("BOLT", 121)]
+    assert (held["bars"], held["first"], held["last"]) == (121, "2024-01-03", "2024-01-03")
+    assert verified.exit_code == 0
+    assert "no file of the lake" not in verified.stderr
+
+
+def test_rebuilt_catalogue_tells_what_was_restated(location: Location) -> None:
+    location.run(RANGE)
+    location.give("BOLT", vendor_bars(5, 6, 5))
+    location.run(RANGE)
+    told = restatements_of(Catalog(location.config.catalog_url), MARKET)
+    with Catalog(location.config.catalog_url).begin() as connection:
+        connection.execute(restatements.delete())
+
+    assert marketpipe("coverage", "rebuild", "--config", location.config.path).exit_code == 0
+
+    assert told.height == 1
+    assert restatements_of(Catalog(location.config.catalog_url), MARKET).equals(told)
 
 
 def test_nothing_stood_before_the_first_fetch(location: Location) -> None:

@@ -47,6 +47,7 @@ MEANING: Mapping[str, str] = {
     "broken_rules": "every rule the bar broke",
     "fetched_at": "since when this version of the bar's day stood; null where that is not known",
     "superseded_at": "when the provider's next version of the bar's day was fetched",
+    "superseded_by": "the run that fetched the next version",
 }
 """Column → what it holds."""
 
@@ -64,7 +65,11 @@ OPTIONAL = ("trade_count", "vwap")
 """Columns a provider may leave out; they are then null."""
 
 FLAGS: Mapping[str, pl.DataType] = {"flags": pl.List(pl.String())}
-VERSION: Mapping[str, pl.DataType] = {"fetched_at": TIMESTAMP, "superseded_at": TIMESTAMP}
+VERSION: Mapping[str, pl.DataType] = {
+    "fetched_at": TIMESTAMP,
+    "superseded_at": TIMESTAMP,
+    "superseded_by": pl.String(),
+}
 BROKEN_RULES: Mapping[str, pl.DataType] = {"broken_rules": pl.List(pl.String())}
 
 MINUTE_TABLES: Mapping[str, Mapping[str, pl.DataType]] = {

@@ -11,12 +11,9 @@ from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.catalog.tables import restatements
 
 
-def record_restatements(catalog: Catalog, market: str, restated: pl.DataFrame) -> None:
+def record_restatements(connection: sa.Connection, market: str, restated: pl.DataFrame) -> None:
     """Write down restatements, columns of the table but `market`. One that is written down again counts once."""
-    if restated.is_empty():
-        return
-    with catalog.begin() as connection:
-        upsert(connection, restatements, restated.with_columns(pl.lit(market).alias("market")))
+    upsert(connection, restatements, restated.with_columns(pl.lit(market).alias("market")))
 
 
 def restatements_of(

@@ -156,9 +156,11 @@ def _show(frame: "pl.DataFrame", limit: int) -> None:
 def _rebuilt(config: Config, market: Market) -> int:
     from marketpipe_assets.bars.symbol_days import symbol_days
     from marketpipe_assets.catalog.ledger import forget, record
+    from marketpipe_assets.catalog.restatements import record_restatements
     from marketpipe_assets.catalog.store import Catalog
     from marketpipe_assets.defs.ledger import evidence_of, minute_tables
     from marketpipe_assets.lake.facts import fetches_of
+    from marketpipe_assets.lake.superseded import restatements_in
 
     written = 0
     with Catalog(config.catalog_url).begin() as connection:
@@ -168,6 +170,9 @@ def _rebuilt(config: Config, market: Market) -> int:
             evidence = evidence_of(config.lake, market, part)
             found = symbol_days(minute_tables(config.lake, market, part), fetches, market.sessions, *part)
             record(connection, market.name, market.sessions, found.facts, found.holes, evidence)
+            owned = market.sessions.owned_dates(part.dates)
+            restated = restatements_in(config.lake, market.name, part.symbols, owned)
+            record_restatements(connection, market.name, restated)
             written += found.facts.height
     return written
 

@@ -40,7 +40,9 @@ class LakeIOManager(dg.IOManager):
         if table == RAW:
             restated = pl.DataFrame(written.restated, schema=dict(RESTATEMENTS), orient="row")
             add_figures(context.step_context, context.asset_key, keys, restated_metadata(restated))
-            record_restatements(self._catalog, market, restated)
+            if not restated.is_empty():
+                with self._catalog.begin() as connection:
+                    record_restatements(connection, market, restated)
 
     def load_input(self, context: dg.InputContext) -> pl.DataFrame:
         market, table = context.asset_key.path

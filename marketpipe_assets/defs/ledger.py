@@ -16,6 +16,7 @@ from marketpipe_assets.bars.schema import SECOND
 from marketpipe_assets.bars.symbol_days import COUNTED, SymbolDays, symbol_days
 from marketpipe_assets.catalog.counts import COUNTS, add_counts, add_seconds
 from marketpipe_assets.catalog.ledger import record
+from marketpipe_assets.catalog.restatements import record_restatements
 from marketpipe_assets.catalog.rows import upsert
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.catalog.tables import intents
@@ -23,6 +24,7 @@ from marketpipe_assets.config import Market
 from marketpipe_assets.defs.partitions import Selection
 from marketpipe_assets.lake.facts import fetches_of
 from marketpipe_assets.lake.scan import read_bars
+from marketpipe_assets.lake.superseded import restatements_in
 
 MINUTE_TABLES = tuple(COUNTED)
 
@@ -95,6 +97,10 @@ def recover(catalog: Catalog, lake: Path, markets: Mapping[str, Market], instanc
         if name not in markets or (run is not None and not run.is_finished):
             continue
         selection = _still_known(markets[name], json.loads(symbols), json.loads(dates))
+        owned = markets[name].sessions.owned_dates(selection.dates)
+        restated = restatements_in(lake, name, selection.symbols, owned)
+        with catalog.begin() as connection:
+            record_restatements(connection, name, restated)
         account(catalog, lake, markets[name], selection, run_id, minute_tables(lake, markets[name], selection))
         recovered.append(run_id)
     return recovered

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import polars as pl
 
 from marketpipe_assets.bars.restatements import differences, stood_at
-from marketpipe_assets.bars.schema import RAW, SUPERSEDED, TIMESTAMP, VERSION, columns_of, conform
+from marketpipe_assets.bars.schema import BAR_COLUMNS, RAW, SUPERSEDED, TIMESTAMP, VERSION, columns_of, conform
 from marketpipe_assets.lake.facts import Since, fetches_of
 from marketpipe_assets.lake.layout import BarFile
 from marketpipe_assets.lake.parquet import frame_of, metadata, read_file, replace_file
 from marketpipe_assets.lake.scan import read_bars
 
+KEY = ("symbol", "session_date")
 IDENTITY = ("session_date", "fetched_at")
 """What tells two versions of a symbol's day apart."""
 
@@ -70,13 +71,40 @@ def supersede(
     of_days = pl.col("session_date").is_in(list(days))
     old, new = (bars.filter(of_days).with_columns(pl.lit(raw.symbol).alias("symbol")) for bars in (before, after))
     if old.height:
-        rows = [(day, known[day][0] if day in known else None, stands[day][0]) for day in days]
+        rows = [(day, known[day][0] if day in known else None, *stands[day]) for day in days]
         versions = pl.DataFrame(rows, schema={"session_date": pl.Date(), **VERSION}, orient="row")
         _keep(lake, raw, old.join(versions, on="session_date", how="left", maintain_order="left"))
     return [
         Restatement(symbol, day, known[day][0] if day in known else None, *stands[day], *figures)
         for symbol, day, *figures in differences(old, new).iter_rows()
     ]
+
+
+def restatements_in(lake: Path, market: str, symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:
+    """Every restatement of these symbol-days that left bars behind, columns `RESTATEMENTS`, oldest first.
+
+    What `write_bars` told when it wrote them, read again from the lake. A version without bars leaves nothing, so a day
+    that was empty before is not among them.
+    """
+    current, superseded = (read_bars(lake, market, table, symbols, dates) for table in (RAW, SUPERSEDED))
+    stands = fetches_of(lake, market, symbols, dates).select(*KEY, "fetched_at")
+    past = superseded.join(stands, on=(*KEY, "fetched_at"), how="anti", maintain_order="left")  # a killed write's copy
+    rank = pl.col("superseded_at").rank("dense").over(KEY).cast(pl.Int64)
+    numbered = past.with_columns(rank.alias("number"))
+    dated = current.join(stands, on=KEY, how="left", maintain_order="left")
+    versions = pl.concat([numbered.select(*current.columns, "fetched_at"), dated])
+    last = int(numbered.select(pl.col("number").max().fill_null(0)).item())
+    found = [_restated(numbered.filter(number=number), versions) for number in range(1, last + 1)]
+    return pl.concat([pl.DataFrame(schema=dict(RESTATEMENTS)), *found]).sort("superseded_at", *KEY)
+
+
+def _restated(before: pl.DataFrame, versions: pl.DataFrame) -> pl.DataFrame:
+    """What became of versions of some symbol-days, one of each, among all that were and are: nothing where none is."""
+    days = before.select(*KEY, "fetched_at", "superseded_at", run_id="superseded_by").unique()
+    began, ended = (*KEY, "fetched_at"), (*KEY, "superseded_at")
+    after = versions.join(days, left_on=began, right_on=ended, how="semi", maintain_order="left")
+    changes = differences(before.select(*BAR_COLUMNS), after.select(*BAR_COLUMNS))
+    return changes.join(days, on=KEY).select(*RESTATEMENTS)
 
 
 def raw_as_of(lake: Path, market: str, symbols: Sequence[str], dates: Sequence[date], moment: datetime) -> pl.DataFrame:

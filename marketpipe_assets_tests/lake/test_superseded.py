@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketpipe_assets.bars.schema import RAW, SUPERSEDED, empty
+from marketpipe_assets.bars.schema import BAR_COLUMNS, RAW, SUPERSEDED, empty
 from marketpipe_assets.lake.facts import Fetch, fetches_of
 from marketpipe_assets.lake.layout import BarFile
 from marketpipe_assets.lake.merge import Written, write_bars
 from marketpipe_assets.lake.parquet import damage, sweep, temporary_of
 from marketpipe_assets.lake.scan import read_bars
-from marketpipe_assets.lake.superseded import Restatement, raw_as_of
+from marketpipe_assets.lake.superseded import Restatement, raw_as_of, restatements_in
 from marketpipe_assets_tests.lake.rows import FEBRUARY, MARKET, TUESDAY, WEDNESDAY, bars_of, path_of, said_of, store
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -52,8 +52,8 @@ def test_a_day_that_is_restated_keeps_its_earlier_bars_whole(lake: Path) -> None
 
     written = fetched(lake, day([1.0, 3.0]), 5)
 
-    assert kept(lake).drop("fetched_at", "superseded_at").equals(day([1.0, 2.0, 4.0]))
-    assert kept(lake).select("fetched_at", "superseded_at").unique().rows() == [(NOON, at(5))]
+    assert kept(lake).select(*BAR_COLUMNS).equals(day([1.0, 2.0, 4.0]))
+    assert kept(lake).select("fetched_at", "superseded_at", "superseded_by").unique().rows() == [(NOON, at(5), "run-5")]
     assert written.restated == (Restatement("AAPL", TUESDAY, NOON, at(5), "run-5", 3, 2, 1, 0, 1, 0.5),)
     assert damage(path_of(lake, "AAPL", table=SUPERSEDED), said_of("AAPL", SUPERSEDED)) is None
 
@@ -171,6 +171,8 @@ def test_a_kill_between_the_two_files_leaves_one_version_and_its_bars(lake: Path
     for hours in (0, 1, 2, 3):
         assert raw_as_of(lake, MARKET, ["AAPL"], [TUESDAY], at(hours)).equals(day([1.0]))
 
+    assert restatements_in(lake, MARKET, ["AAPL"], [TUESDAY]).is_empty()
+
     fetched(lake, day([2.0]), 3)
 
     assert kept(lake).select("open", "fetched_at", "superseded_at").rows() == [(1.0, NOON, at(3))]
@@ -224,12 +226,16 @@ def test_as_of_any_fetch_the_bars_are_those_it_left(
 ) -> None:
     lake = tmp_path_factory.mktemp("answers") / "lake"
     left = [empty()]
+    told: list[Restatement] = []
 
     for hours, answer in enumerate(answers):
-        fetched(lake, pl.concat([day(prices, of) for of, prices in answer.items()]), hours, list(answer))
+        written = fetched(lake, pl.concat([day(prices, of) for of, prices in answer.items()]), hours, list(answer))
         left.append(read_bars(lake, MARKET, RAW, ["AAPL"], DAYS))
+        told += sorted(written.restated)
 
     for hours, bars in enumerate(left, start=-1):
         assert raw_as_of(lake, MARKET, ["AAPL"], DAYS, at(hours)).equals(bars)
+    again = restatements_in(lake, MARKET, ["AAPL"], DAYS)
+    assert [Restatement(*row) for row in again.iter_rows()] == [each for each in told if each.bars_before]
     stands = fetches_of(lake, MARKET, ["AAPL"], DAYS)
     assert set(stands["session_date"]) == {of for answer in answers for of in answer}
