@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 ARGS ?=
+ARCTIC := $(VENV)/arctic/bin/python
+WITH_ARCTIC = $$(test -x $(ARCTIC) && echo --arctic $(ARCTIC))
 PRINT_HOME := from marketpipe_assets.config import dagster_home, load_config; print(dagster_home(load_config()))
 
 .PHONY: help demo test lint types ui docs bench lock clean
@@ -32,8 +34,8 @@ ui: $(VENV)/.runtime ## the web UI on http://127.0.0.1:3000
 docs: $(VENV)/.dev ## the pages of docs/ into site/; nothing is fetched
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: $(VENV)/.dev ## CPU and wall time per symbol-day; writes bench.json
-	@$(BIN)/python -m marketpipe_assets_tests.bench $(ARGS)
+bench: $(VENV)/.dev $(VENV)/.bench ## each claim beside its reference; writes bench.json; ARGS="reads" measures one topic
+	@$(BIN)/python -m marketpipe_assets_tests.bench $(WITH_ARCTIC) $(ARGS)
 
 lock: ## pin again what pyproject.toml asks for; needs uv on the PATH
 	@uv pip compile $(LOCK) --group build --output-file requirements.txt
@@ -64,4 +66,12 @@ $(VENV)/.runtime: requirements.txt pyproject.toml | $(VENV)/.made
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 	@echo "Installing pinned development packages into $(VENV)"
 	@$(PIP) install --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+# ArcticDB needs other pandas than ours: it has a place of its own, and where it cannot be had its figures are left out.
+$(VENV)/.bench: pyproject.toml | $(VENV)/.made
+	@$(PYTHON) -m venv $(VENV)/arctic
+	@$(ARCTIC) -m pip --disable-pip-version-check --quiet install polars pyarrow \
+		"$$(sed -n 's/^ *"\(arcticdb==[^"]*\)".*/\1/p' pyproject.toml)" \
+		|| { echo "ArcticDB is left out: it could not be installed" >&2; rm -rf $(VENV)/arctic; }
 	@touch $@

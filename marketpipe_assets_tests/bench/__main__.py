@@ -1,167 +1,78 @@
-"""`make bench`: print what a symbol-day costs, and write bench.json."""
+"""`make bench`: measure each claim beside its reference, print them, and write bench.json.
+
+`make bench ARGS="reads startup"` measures these topics only, and leaves the other figures of bench.json as they are.
+"""
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from marketpipe_assets_tests.bench.case import Case
-from marketpipe_assets_tests.bench.compare import differences
-from marketpipe_assets_tests.bench.decode import decode_speedup
-from marketpipe_assets_tests.bench.measure import (
-    Cost,
-    best,
-    dagster_cost,
-    functions_cost,
-    own_process,
-    script_cost,
-)
+from marketpipe_assets_tests.bench.entry import Entry
+from marketpipe_assets_tests.bench.options import Options
 
 RESULTS = Path("bench.json")
-FAULTS = {"missing_minutes": 0.3, "ohlc_logic": 0.1, "conflicting_duplicate": 0.05, "negative_volume": 0.05}
-"""As the packaged configuration has them."""
 
-UNITS = {"": "ms CPU per symbol-day", "_wall": "ms wall per symbol-day"}
-NOTES = (
-    "CPU: user and system time of the process with its threads. Each way has a process of its own; the start of the "
-    "process, imports, the calendar and, but for Dagster, the generation of the bars are not counted. Script and "
-    "functions take turns, each time into an empty folder, and the least of {repetitions} turns counts. The Dagster "
-    "run is the first of its instance, done {dagster_runs} time(s), and includes the generation of its bars and all "
-    "checks. Every file was compared with the script's and holds the same rows."
-)
-
-
-class Row(NamedTuple):
-    """One way to do the work: the name of its entries in bench.json, what it is, its cost and the script's."""
-
-    name: str
-    title: str
-    case: Case
-    cost: Cost
-    script: Cost
-
-    def milliseconds(self) -> Cost:
-        return Cost(*(seconds * 1000 / self.case.symbol_days for seconds in self.cost))
-
-    def ratios(self) -> Cost:
-        return Cost(self.cost.cpu / self.script.cpu, self.cost.wall / self.script.wall)
-
-
-class DifferentWorkError(Exception):
-    """Two ways did not store the same bars, so that their times cannot be compared."""
-
-
-def without_dagster(case: Case, repetitions: int, folder: Path) -> tuple[Cost, Cost]:
-    """The least cost of the script and of the functions, in turns. Leaves their lakes in the folder."""
-    ways: Sequence[tuple[Callable[[str, Path], Cost], Path]] = (
-        (script_cost, folder / "script" / "lake"),
-        (functions_cost, folder / "functions" / "lake"),
-    )
-    text = case.model_dump_json()
-    with own_process() as one, own_process() as other:
-        rounds = [
-            [process.submit(way, text, lake).result() for process, (way, lake) in zip((one, other), ways, strict=True)]
-            for _ in range(repetitions)
-        ]
-    refuse_different(*(lake for _, lake in ways))
-    script, functions = (best([costs[way] for costs in rounds]) for way in range(2))
-    return script, functions
-
-
-def in_dagster(case: Case, runs: int, folder: Path) -> tuple[Cost, Cost]:
-    """The least cost of a run and of generating its bars. The lake must equal the script's, which is in the folder."""
-    costs = []
-    for run in range(runs):
-        lake = folder / f"dagster-{run}" / "lake"
-        with own_process() as process:
-            costs.append(process.submit(dagster_cost, case.model_dump_json(), lake).result())
-        refuse_different(folder / "script" / "lake", lake)
-    return best([run for run, _ in costs]), best([generation for _, generation in costs])
-
-
-def refuse_different(expected: Path, found: Path) -> None:
-    if lines := differences(expected, found):
-        raise DifferentWorkError(f"{len(lines)} files differ, the first: {lines[0]}")
-
-
-def measured(options: argparse.Namespace, folder: Path) -> list[Row]:
-    clean = Case(symbol_count=options.symbols, session_count=options.sessions)
-    faulty = clean.model_copy(update={"faults": FAULTS})
-    script, functions = without_dagster(clean, options.repetitions, folder / "clean")
-    faulty_script, faulty_functions = without_dagster(faulty, options.repetitions, folder / "faulty")
-    rows = [
-        Row("pipeline_script", "(a) script", clean, script, script),
-        Row("pipeline_functions_vs_script", "(b) functions", clean, functions, script),
-        Row("pipeline_script_with_faults", "(a) script, bars with faults", faulty, faulty_script, faulty_script),
-        Row(
-            "pipeline_functions_vs_script_with_faults",
-            "(b) functions, bars with faults",
-            faulty,
-            faulty_functions,
-            faulty_script,
-        ),
-    ]
-    if options.dagster_runs:
-        run, generation = in_dagster(clean, options.dagster_runs, folder / "clean")
-        rows.insert(2, Row("pipeline_in_dagster_symbol_day_vs_script", "(c) one Dagster run", clean, run, script))
-        rows.insert(3, Row("pipeline_generation_in_dagster", "    of it generating bars", clean, generation, script))
-    return rows
-
-
-def table(rows: Sequence[Row]) -> Table:
-    case = rows[0].case
-    bars = case.vendor_bars.height
-    shown = Table(
-        title=f"{case.symbol_count} symbols × {case.session_count} sessions, {bars:,} bars: ms per symbol-day"
-    )
-    for heading in ("", "CPU", "wall", "CPU / script", "wall / script"):
-        shown.add_column(heading, justify="right" if heading else "left")
-    for row in rows:
-        cost, ratio = row.milliseconds(), row.ratios()
-        shown.add_row(row.title, f"{cost.cpu:.3f}", f"{cost.wall:.3f}", f"{ratio.cpu:.2f}", f"{ratio.wall:.2f}")
-    return shown
-
-
-def entries(rows: Sequence[Row]) -> list[dict[str, str | float]]:
-    """What bench.json holds."""
-    return [
-        {"name": f"{row.name}{suffix}", "value": round(value, 4), "unit": unit, "ratio": round(ratio, 4)}
-        for row in rows
-        for (suffix, unit), value, ratio in zip(UNITS.items(), row.milliseconds(), row.ratios(), strict=True)
-    ]
+TOPICS = {
+    "pipeline": "from vendor bars to every table: functions and a Dagster run, against the leanest script",
+    "reads": "load_bars, against polars that knows the paths and against ArcticDB",
+    "startup": "the command, load_bars and the code location, until they can be used",
+    "events": "a materialization, stored by Dagster and in batches",
+    "decode": "a vendor's page of bars, against alpaca-py",
+}
+"""Topic → what it measures. Each is a module here whose `measured` gives entries."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--symbols", type=int, default=20)
-    parser.add_argument("--sessions", type=int, default=60)
-    parser.add_argument("--repetitions", type=int, default=20, help="turns of script and functions")
-    parser.add_argument("--dagster-runs", type=int, default=1, help="0 leaves Dagster out")
-    parser.add_argument("--folder", type=Path, help="where to write; the system's temporary folder where not given")
-    options = parser.parse_args(arguments)
+    options, topics = asked(arguments)
     console = Console()
-    try:
-        with (
-            TemporaryDirectory(prefix="bench-", dir=options.folder) as folder,
-            console.status("measuring; Dagster takes minutes"),
-        ):
-            rows = measured(options, Path(folder))
-            decoded = decode_speedup()
-    except DifferentWorkError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False)
-        return 1
-    RESULTS.write_text(json.dumps([*entries(rows), decoded], indent=2) + "\n", encoding="utf-8")
-    console.print(table(rows))
-    speed, times = decoded["value"], decoded["ratio"]
-    console.print(f"Alpaca's page of bars: {speed:,} {decoded['unit']}, {times} × alpaca-py's .df")
-    console.print(NOTES.format(repetitions=options.repetitions, dagster_runs=options.dagster_runs))
+    entries: list[Entry] = []
+    for topic in topics:
+        began = time.perf_counter()
+        with console.status(f"{topic}: {TOPICS[topic]}"):
+            found = list(import_module(f"marketpipe_assets_tests.bench.{topic}").measured(options))
+        entries += found
+        console.print(table(f"{topic} ({time.perf_counter() - began:.0f} s): {TOPICS[topic]}", found))
+    write(entries, RESULTS)
     return 0
+
+
+def asked(arguments: Sequence[str]) -> tuple[Options, Sequence[str]]:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("topics", nargs="*", help=", ".join(TOPICS))
+    parser.add_argument("--symbols", type=int, default=Options().symbols)
+    parser.add_argument("--sessions", type=int, default=Options().sessions)
+    parser.add_argument("--turns", type=int, default=Options().turns, help="the least of them counts")
+    parser.add_argument("--dagster-runs", type=int, default=Options().dagster_runs, help="0 leaves Dagster out")
+    parser.add_argument("--folder", type=Path, help="where to write; the system's temporary folder where not given")
+    parser.add_argument("--arctic", type=Path, help="a Python that has arcticdb; without it ArcticDB is left out")
+    chosen = vars(parser.parse_args(arguments))
+    topics = chosen.pop("topics") or list(TOPICS)
+    if unknown := sorted(set(topics) - TOPICS.keys()):
+        parser.error(f"expected topics of {', '.join(TOPICS)}, was {', '.join(unknown)}")
+    return Options(**chosen), topics
+
+
+def table(title: str, entries: Sequence[Entry]) -> Table:
+    shown = Table(title=title, title_justify="left")
+    for heading in ("", "value", "unit", "ratio", "to"):
+        shown.add_column(heading, justify="right" if heading in {"value", "ratio"} else "left", no_wrap=not heading)
+    for entry in entries:
+        shown.add_row(entry.name, f"{entry.value:,.3f}", entry.unit, f"{entry.ratio:.2f}", entry.reference)
+    return shown
+
+
+def write(entries: Sequence[Entry], results: Path) -> None:
+    """Put the figures into bench.json in place of those of the same names."""
+    before = json.loads(results.read_text(encoding="utf-8")) if results.exists() else []
+    by_name = {each["name"]: each for each in [*before, *(entry.written() for entry in entries)]}
+    results.write_text(json.dumps(list(by_name.values()), indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What it costs to turn one page of Alpaca's bars into a table: ours against alpaca-py's."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -9,15 +9,17 @@ import polars as pl
 from alpaca.data.models import BarSet
 
 from marketpipe_assets.providers.alpaca import BarsPage, page_frame
+from marketpipe_assets_tests.bench.entry import Entry
 from marketpipe_assets_tests.bench.measure import Cost, best, timed
+from marketpipe_assets_tests.bench.options import Options
 
 BARS = 10_000
 REPETITIONS = 15
 START = datetime(2026, 3, 10, 13, 30, tzinfo=UTC)
 
 
-def decode_speedup() -> Mapping[str, str | float]:
-    """The entry of bench.json: bars per CPU second of ours and, as `ratio`, how many times alpaca-py's that is.
+def measured(_: Options) -> Iterator[Entry]:
+    """Bars per CPU second of ours and, as `ratio`, how many times alpaca-py's that is.
 
     Both begin with the same bytes of a page of one symbol and end with the same rows and columns.
     """
@@ -25,12 +27,13 @@ def decode_speedup() -> Mapping[str, str | float]:
     refuse_different(body)
     costs = [(timed(lambda: ours(body)), timed(lambda: theirs(body))) for _ in range(REPETITIONS)]
     mine, vendors = (best([cost[side] for cost in costs]) for side in range(2))
-    return {
-        "name": "decode_speedup_vs_alpaca_py",
-        "value": round(per_second(mine)),
-        "unit": "bars per CPU second",
-        "ratio": round(per_second(mine) / per_second(vendors), 2),
-    }
+    yield Entry(
+        "decode_speedup_vs_alpaca_py",
+        round(per_second(mine)),
+        "bars per CPU second",
+        per_second(mine) / per_second(vendors),
+        "times alpaca-py's .df",
+    )
 
 
 def page() -> bytes:

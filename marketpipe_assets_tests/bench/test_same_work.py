@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from marketpipe_assets_tests.bench import functions, script
-from marketpipe_assets_tests.bench.__main__ import DifferentWorkError, Row, entries, refuse_different
 from marketpipe_assets_tests.bench.case import MARKET, Case
 from marketpipe_assets_tests.bench.compare import differences
 from marketpipe_assets_tests.bench.measure import Cost, best
+from marketpipe_assets_tests.bench.pipeline import DifferentWorkError, Row, refuse_different
 
 CLEAN = Case(symbol_count=2, session_count=3)
 ONE_OF_EACH = Case(
@@ -102,9 +102,9 @@ def test_lakes_that_differ_are_not_compared_in_time(tmp_path: Path) -> None:
 
 
 def test_results_are_by_symbol_day_and_their_ratio_is_to_the_script() -> None:
-    row = Row("pipeline_functions_vs_script", "", CLEAN, cost=Cost(0.012, 0.006), script=Cost(0.006, 0.004))
+    row = Row("pipeline_functions_vs_script", CLEAN, cost=Cost(0.012, 0.006), script=Cost(0.006, 0.004))
 
-    assert entries([row]) == [
+    assert [entry.written() for entry in row.entries()] == [
         {"name": "pipeline_functions_vs_script", "value": 2.0, "unit": "ms CPU per symbol-day", "ratio": 2.0},
         {"name": "pipeline_functions_vs_script_wall", "value": 1.0, "unit": "ms wall per symbol-day", "ratio": 1.5},
     ]
