@@ -17,6 +17,7 @@ from marketpipe_assets.cli.lake_verify import verify
 from marketpipe_assets.cli.metrics import metrics
 from marketpipe_assets.cli.migrate import migrate
 from marketpipe_assets.cli.outcome import Commands
+from marketpipe_assets.cli.partitions import rebuild as rebuild_partitions
 from marketpipe_assets.cli.providers import providers
 from marketpipe_assets.cli.prune import database, parquet, prune
 from marketpipe_assets.cli.query import query
@@ -43,6 +44,7 @@ ohlcv = _group("Earlier names of ingest, aggregate and validate.")
 held = _group("What is held of each symbol-day, and why the rest is not.")
 config = _group("The configuration.")
 lake = _group("The files of the lake.")
+partitions = _group("What the web UI shows as materialized.")
 
 for command in (demo, ingest, backfill, aggregate, validate, status, symbols, query, bars, providers, metrics, doctor):
     app.command()(command)
@@ -61,9 +63,11 @@ held.callback(invoke_without_command=True)(coverage)
 held.command()(rebuild)
 config.command()(check)
 lake.command()(verify)
+partitions.command("rebuild")(rebuild_partitions)
 app.add_typer(held, name="coverage")
 app.add_typer(config, name="config")
 app.add_typer(lake, name="lake")
+app.add_typer(partitions, name="partitions")
 app.add_typer(old, name="prune")
 app.add_typer(units, name="schedule")
 app.add_typer(ohlcv, name="ohlcv", hidden=True)

@@ -33,6 +33,7 @@ OPTIONS = {
     "metrics": ["--port", "--host", "--every", "--list", "--metric", "--since", "--avg", "--plot", "--config"],
     "config check": ["[path]"],
     "lake verify": ["--market", "--sweep", "--config"],
+    "partitions rebuild": ["--market", "--replace", "--dry-run", "--config"],
     "ingest-ohlcv": ["--symbols"],
     "aggregate-ohlcv": ["--days"],
     "validate-ohlcv": ["--all"],
