@@ -21,7 +21,7 @@ from marketpipe_assets.cli.options import (
     sessions_of,
 )
 from marketpipe_assets.cli.outcome import RunTimeError, UserError, note, say
-from marketpipe_assets.cli.runs import Plan, market_grid, run_each
+from marketpipe_assets.cli.runs import Plan, instance_of, market_grid, run_each
 from marketpipe_assets.cli.stored import stored_days
 from marketpipe_assets.config import Config, Market
 
@@ -35,12 +35,16 @@ LOOKBACK = 365
 
 
 class Work(NamedTuple):
-    """What a backfill does: runs that ask the provider, runs that only judge and resample, and what it leaves."""
+    """What a backfill does: runs that ask the provider, runs that only judge and resample, and what it leaves.
+
+    `lost` are runs that were killed, which these make good.
+    """
 
     fetch: Sequence["Selection"]
     rebuild: Sequence["Selection"]
     holes: "pl.DataFrame"
     waiting: int
+    lost: Sequence[str] = ()
 
     @property
     def symbol_days(self) -> int:
@@ -89,9 +93,17 @@ def backfill(  # noqa: PLR0913, PLR0917  # one per option
 
 def _done(config: Config, market: Market, work: Work) -> bool:
     """Whether all of it succeeded; one market that fails does not stop the next."""
+    from marketpipe_assets.defs.lost_runs import make_good
+
     _tell(market, work)
-    if not work.fetch and not work.rebuild:
-        return True
+    if (work.fetch or work.rebuild) and not _ran(config, market, work):
+        return False
+    with instance_of(config) as instance:
+        make_good(instance, work.lost)
+    return True
+
+
+def _ran(config: Config, market: Market, work: Work) -> bool:
     _note_asked(config, market, work)
     try:
         finish(
@@ -112,34 +124,62 @@ def work_of(
     import polars as pl
 
     from marketpipe_assets.catalog.store import Catalog
-    from marketpipe_assets.cli.runs import instance_of
-    from marketpipe_assets.defs.in_flight import in_flight, not_in_flight
-    from marketpipe_assets.defs.ledger import recover
-    from marketpipe_assets.defs.lost_runs import end_lost_runs
+    from marketpipe_assets.defs.in_flight import not_in_flight
     from marketpipe_assets.defs.planner import planned_runs
     from marketpipe_assets.defs.wanted import NEVER, Span, planned, wanted
     from marketpipe_assets.providers import provider_class
 
-    now, catalog, grid = datetime.now(UTC), Catalog(config.catalog_url), market_grid(config, market)
-    with instance_of(config) as instance:
-        for run_id in end_lost_runs(instance):
-            note(f"run {run_id} was killed: what it did not finish is done again")
-        recover(catalog, config.lake, config.markets, instance)
-        flights = in_flight(instance, grid)
-    every = wanted(catalog, market, now, Span(*asked), symbols)
+    now, grid = datetime.now(UTC), market_grid(config, market)
+    lost, flights = _brought_up_to_date(config, grid)
+    every = wanted(Catalog(config.catalog_url), market, now, Span(*asked), symbols)
     free = not_in_flight(every, flights)
     if every.height > free.height:
         note(f"{counted(every.height - free.height, 'symbol-day')} left to runs that are under way")
     is_due = (pl.col("due_at") <= now) | (pl.col("why") == NEVER)  # what was interrupted goes on at once
     ready = free if again else free.filter(is_due)
     able = provider_class(config.providers[market.provider].type).capabilities
-    unbuilt = _unbuilt(config, market, asked, symbols, ready)
-    return Work(planned(grid, ready, able).runs, planned_runs(grid, unbuilt), ready, free.height - ready.height)
+    rebuild = _unbuilt(config, market, asked, symbols, ready)
+    for selection in lost.values():
+        _add(rebuild, config, market, selection, ready)
+    return Work(
+        planned(grid, ready, able).runs, planned_runs(grid, rebuild), ready, free.height - ready.height, [*lost]
+    )
+
+
+def _brought_up_to_date(config: Config, grid: "Grid") -> tuple[Mapping[str, "Selection"], Sequence["Selection"]]:
+    """Runs that were killed and are not made good, and what others fetch; Dagster and the ledger know of both."""
+    from marketpipe_assets.catalog.store import Catalog
+    from marketpipe_assets.defs.in_flight import in_flight
+    from marketpipe_assets.defs.ledger import recover
+    from marketpipe_assets.defs.lost_runs import end_lost_runs, lost_runs, tell_stored
+
+    with instance_of(config) as instance:
+        for run_id in end_lost_runs(instance):
+            note(f"run {run_id} was killed: what it did not finish is done again")
+        recover(Catalog(config.catalog_url), config.lake, config.markets, instance)
+        lost = lost_runs(instance, grid)
+        tell_stored(instance, grid, config.lake, lost.values())
+        return lost, in_flight(instance, grid)
+
+
+def _add(
+    rebuild: dict[date, list[str]], config: Config, market: Market, selection: "Selection", ready: "pl.DataFrame"
+) -> None:
+    """Add what a killed run had fetched, and is not fetched again: which of its events are missing is not known."""
+    from marketpipe_assets.catalog.ledger import symbol_days_of
+    from marketpipe_assets.catalog.store import Catalog
+
+    rows = symbol_days_of(Catalog(config.catalog_url), market.name, selection.symbols, selection.dates)
+    for symbol, day in (
+        rows.join(ready, on=["symbol", "session_date"], how="anti").select("symbol", "session_date").iter_rows()
+    ):
+        if symbol not in rebuild.setdefault(day, []):
+            rebuild[day].append(symbol)
 
 
 def _unbuilt(
     config: Config, market: Market, asked: tuple[date, date], symbols: Sequence[str], fetched_anyway: "pl.DataFrame"
-) -> Mapping[date, list[str]]:
+) -> dict[date, list[str]]:
     """Symbol-days with valid bars and none of the longest timeframe, which is written last: their run was killed."""
     import polars as pl
 

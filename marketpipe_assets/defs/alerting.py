@@ -35,12 +35,12 @@ def alerts_sensor(markets: Mapping[str, Market], messenger: Messenger) -> dg.Sen
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         catalog, now = context.resources.catalog, datetime.now(UTC)
-        since = datetime.fromisoformat(context.cursor) if context.cursor else now - FIRST_LOOK_BACK
+        since = datetime.fromisoformat(context.cursor.split()[0]) if context.cursor else now - FIRST_LOOK_BACK
         troubles = [*failures(context.instance, since), *late_sessions(catalog, markets, now)]
         said = _told(catalog, messenger, troubles, now)
         context.log.info(said)
         return dg.SensorResult(
-            skip_reason=said, cursor=now.isoformat(), asset_events=[*_fresh_checks(catalog, markets, now)]
+            skip_reason=said, cursor=f"{now.isoformat()} {said}", asset_events=[*_fresh_checks(catalog, markets, now)]
         )
 
     return alerts

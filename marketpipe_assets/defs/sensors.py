@@ -11,6 +11,8 @@ from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.in_flight import backfills_by_hand, in_flight, not_in_flight
 from marketpipe_assets.defs.jobs import ingest_job_name
+from marketpipe_assets.defs.ledger import recover
+from marketpipe_assets.defs.lost_runs import end_lost_runs
 from marketpipe_assets.defs.partitions import Grid, Selection
 from marketpipe_assets.defs.schedules import WHY_TAG
 from marketpipe_assets.defs.wanted import Budget, Planned, due, planned, wanted
@@ -29,7 +31,7 @@ def heal_gaps(grid: Grid) -> dg.SensorDefinition:
         job_name=ingest_job_name(market.name),
         minimum_interval_seconds=TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING if market.schedules.heal else dg.DefaultSensorStatus.STOPPED,
-        required_resource_keys={"catalog", market.provider},
+        required_resource_keys={"catalog", "lake", market.provider},
         description=(
             f"Fetches symbol-days of {market.name} that were never fetched, and asks again for holes that "
             f"{market.provider} may fill: newest first, within its quota, ever later where it keeps not filling them."
@@ -40,6 +42,8 @@ def heal_gaps(grid: Grid) -> dg.SensorDefinition:
         now = datetime.now(UTC)
         if by_hand := backfills_by_hand(context.instance, market):
             return dg.SkipReason(f"backfill {', '.join(by_hand)} is becoming runs: its partitions are not known yet")
+        end_lost_runs(context.instance)
+        recover(catalog, context.resources.lake, {market.name: market}, context.instance)
         every = wanted(catalog, market, now)
         free = not_in_flight(every, in_flight(context.instance, grid))
         ready = due(free, now)
@@ -86,8 +90,8 @@ def _request(grid: Grid, run: Selection, now: datetime) -> dg.RunRequest:
 def _started(ready: pl.DataFrame, plan: Planned, flying: int, waiting: int) -> str:
     reasons = ready.group_by("why").len().sort("why").rows()
     said = f"{_counted(ready)} to ask for ({', '.join(f'{count:,} {why}' for why, count in reasons)}): "
-    said += f"{len(plan.runs):,} runs started for {plan.symbol_days:,} of them"
-    said += f", {plan.requests:,} requests" if plan.requests else ""
+    said += f"{len(plan.runs):,} run{'' if len(plan.runs) == 1 else 's'} started for {plan.symbol_days:,} of them"
+    said += f", with at most {plan.requests:,} requests" if plan.requests else ""
     said += f"; {plan.left_over:,} left for later ticks" if plan.left_over else ""
     return said + _others(flying, waiting)
 

@@ -8,11 +8,13 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 
 from marketpipe_assets.catalog.ledger import symbol_days_of
 from marketpipe_assets.catalog.store import Catalog
+from marketpipe_assets.defs.lost_runs import LOST, LOST_TAG
 from marketpipe_assets.lake.scan import read_bars
 from marketpipe_assets_tests.cli.command import configured, marketpipe, process
 
@@ -128,3 +130,28 @@ def test_earlier_names_do_the_same(filled: Path, name: list[str]) -> None:
 
     assert done.exit_code == 0, done.output
     assert "nothing to fetch" in done.stdout
+
+
+def test_bars_of_a_killed_run_that_dagster_did_not_hear_of_are_told_and_not_fetched_again(own: Path) -> None:
+    folder = own.parent
+    fetched = ledger(folder)
+    with dg.DagsterInstance.from_config(str(folder / ".dagster")) as instance:
+        raw = dg.AssetKey(["shares", "raw_bars_1m"])
+        (first, *_) = [run for run in instance.get_runs() if run.job_name == "shares_ingest"]
+        instance.wipe_assets([raw])  # as if it had been killed before its events
+        instance.add_run_tags(first.run_id, {LOST_TAG: LOST})
+
+    done = process(folder, "backfill", "--market", "shares", "--from", "2024-01-02", "--end", "2024-01-04")
+
+    assert done.returncode == 0, done.stderr
+    assert "3 symbol-days to rebuild from what is stored" in done.stdout
+    assert (
+        ledger(folder)
+        .select("symbol", "session_date", "fetched_at")
+        .equals(fetched.select("symbol", "session_date", "fetched_at"))
+    )
+    with dg.DagsterInstance.from_config(str(folder / ".dagster")) as instance:
+        assert len(instance.get_materialized_partitions(raw)) == 3
+        run = instance.get_run_by_id(first.run_id)
+    assert run is not None
+    assert run.tags[LOST_TAG] == "made good"
