@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "marked_yaml": set[str](),
     "amendment_files": {"marked_yaml", "bars"},
     "reports": {"bars", "lake"},
+    "run_launcher": set[str](),
     "upkeep": set[str](),
     "alerts": {"upkeep"},
     "config": {"marked_yaml", "amendment_files", "upkeep", "bars", "lake"},
@@ -32,7 +33,15 @@ MAY_IMPORT = {
 ENTRY_POINTS = {"definitions", "as_of", "query", "metrics", "cli"}
 
 ONLY_IN = {
-    "dagster": ("defs/", "definitions.py", "metrics/", "cli/", "providers/base.py", "event_storage/"),
+    "dagster": (
+        "defs/",
+        "definitions.py",
+        "metrics/",
+        "cli/",
+        "providers/base.py",
+        "event_storage/",
+        "run_launcher.py",
+    ),
     "httpx": ("providers/http.py", "providers/browser.py", "alerts.py"),
     "curl_cffi": ("providers/browser.py",),
     "requests": (),

@@ -1,6 +1,7 @@
 """A small asset graph whose run stores every kind of event that the index holds."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import dagster as dg
 
@@ -26,6 +27,7 @@ def raw(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
     deps=[raw],
     partitions_def=PARTITIONS,
     backfill_policy=WHOLE_RANGE,
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=1)),
     check_specs=[dg.AssetCheckSpec("complete", asset="bars"), dg.AssetCheckSpec("fresh", asset="bars")],
 )
 def bars() -> Iterator[dg.MaterializeResult[None]]:

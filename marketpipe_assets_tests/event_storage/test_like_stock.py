@@ -1,11 +1,15 @@
 """Both storages leave the same rows in the same files, and answer the same."""
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
+from dagster._core.definitions.freshness_evaluator import TimeWindowFreshnessPolicyEvaluator
+from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from marketpipe_assets.config import load_config
@@ -14,6 +18,7 @@ from marketpipe_assets.event_storage import BatchedSqliteEventLogStorage
 from marketpipe_assets_tests.event_storage.graph import DATES, DEFINITIONS, PARTITIONS, SILENT, SYMBOLS, run_range
 from marketpipe_assets_tests.event_storage.logs import BATCHED, RUN_ID, STOCK, Home, Row, disagreements
 
+BARS = dg.AssetKey("bars")
 SECOND = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 RUNS = [(days, f"7c9e6679-7425-40de-944b-00000000000{days}") for days in (2, 3, 4, 1)]
 CONFIGURATION = """
@@ -88,6 +93,27 @@ def test_the_market_leaves_the_same_rows(tmp_path: Path) -> None:
     assert len(batched.rows("index", "SELECT id FROM asset_event_tags")) > 0
 
 
+def test_freshness_is_judged_and_kept_alike(tmp_path: Path) -> None:
+    node = DEFINITIONS.resolve_asset_graph().get(BARS)
+    judged = list[object]()
+
+    def work(instance: dg.DagsterInstance) -> None:
+        run_range(instance, 1)
+        evaluator = TimeWindowFreshnessPolicyEvaluator()
+        state = asyncio.run(evaluator.evaluate_freshness(LoadingContextForTest(instance), node))
+        change = FreshnessStateChange(
+            key=BARS, new_state=state, previous_state=FreshnessState.UNKNOWN, state_change_timestamp=1.0
+        )
+        instance.report_runless_asset_event(change)
+        judged.append((state, instance.event_log_storage.get_freshness_state_records([BARS]).keys()))
+
+    stock, batched = on_both(tmp_path, work)
+
+    assert judged[1] == judged[0]
+    assert judged[0] == (FreshnessState.PASS, {BARS})
+    assert batched.tables("index") == stock.tables("index")
+
+
 def test_events_reported_outside_a_run_leave_the_same_rows(tmp_path: Path) -> None:
     def work(instance: dg.DagsterInstance) -> None:
         instance.report_runless_asset_event(dg.AssetMaterialization("bars", partition="2024-01-02|ACME"))
@@ -100,9 +126,6 @@ def test_events_reported_outside_a_run_leave_the_same_rows(tmp_path: Path) -> No
 
     assert batched.tables("index") == stock.tables("index")
     assert batched.tables("") == stock.tables("")
-
-
-BARS = dg.AssetKey("bars")
 
 
 @dg.asset_sensor(asset_key=BARS, job_name="reporting", default_status=dg.DefaultSensorStatus.RUNNING)
