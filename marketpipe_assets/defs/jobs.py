@@ -40,12 +40,16 @@ def judge_job(market: Market) -> UnresolvedAssetJobDefinition:
     )
 
 
+def compare_job_name(market: str) -> str:
+    return f"{market}_compare"
+
+
 def compare_job(market: Market) -> UnresolvedAssetJobDefinition:
     """Ask for what the market's bars are compared with, and compare; what is missing is judged again by it."""
     asked = dg.AssetSelection.groups(comparison_group(market.name))
     judged = dg.AssetSelection.assets([market.name, COVERAGE])
     return dg.define_asset_job(
-        f"{market.name}_compare",
+        compare_job_name(market.name),
         selection=asked if market.reconcile is None else asked | judged,
         description=f"Ask for what bars of {market.name} are compared with, and compare.",
         executor_def=dg.in_process_executor,

@@ -10,7 +10,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.config import Market
-from marketpipe_assets.defs.jobs import ingest_job_name
+from marketpipe_assets.defs.jobs import compare_job_name, ingest_job_name
 from marketpipe_assets.defs.partitions import Grid
 from marketpipe_assets.defs.planner import planned_runs
 
@@ -34,6 +34,7 @@ def schedules(grid: Grid, weekly: Sequence[Weekly]) -> list[dg.ScheduleDefinitio
     return [
         _after_close(grid),
         _corrections(grid),
+        *([_comparison(grid)] if grid.market.tie_out or grid.market.reconcile else []),
         *(_weekly(grid.market, each) for each in weekly),
     ]
 
@@ -122,6 +123,28 @@ def _corrections(grid: Grid) -> dg.ScheduleDefinition:
         yield from _requests(grid, due, "corrections")
 
     return corrections
+
+
+def _comparison(grid: Grid) -> dg.ScheduleDefinition:
+    market = grid.market
+    sessions, morning = market.sessions, market.schedules.morning
+
+    @dg.schedule(
+        name=f"{market.name}_comparison",
+        job_name=compare_job_name(market.name),
+        cron_schedule=f"{morning.minute} {morning.hour} * * *",
+        execution_timezone=sessions.timezone,
+        default_status=_status(market),
+        description=f"Compares each session of {market.name} with its other sources, the morning after.",
+    )
+    def comparison(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        today = context.scheduled_execution_time.astimezone(ZoneInfo(sessions.timezone)).date()
+        due = market.sessions.between(today - timedelta(days=1), today)
+        if not due:
+            yield dg.SkipReason(f"{market.calendar} was closed on the day before {today}")
+        yield from _requests(grid, due, "comparison")
+
+    return comparison
 
 
 def _weekly(market: Market, weekly: Weekly) -> dg.ScheduleDefinition:

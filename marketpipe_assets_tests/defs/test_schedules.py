@@ -68,6 +68,27 @@ def test_session_is_fetched_for_every_symbol_a_quarter_of_an_hour_after_its_clos
 
 
 @pytest.mark.parametrize(
+    ("morning", "compared"),
+    [
+        (date(2026, 11, 25), [date(2026, 11, 24)]),
+        (date(2026, 11, 28), [date(2026, 11, 27)]),  # Saturday
+        (date(2026, 11, 27), []),  # the day after Thanksgiving
+    ],
+)
+def test_session_is_compared_with_other_sources_the_morning_after(
+    tmp_path: Path, morning: date, compared: list[date]
+) -> None:
+    location = Location(tmp_path, "tie_out: {provider: other}")
+    shares = location.config.markets["shares"]
+    hour = shares.schedules.morning
+
+    data = tick(location, "shares_comparison", datetime.combine(morning, hour, NEW_YORK))
+
+    assert started(data, shares) == [(symbol, day) for symbol in ("ACME", "BOLT") for day in compared]
+    assert bool(data.skip_message) == (not compared)
+
+
+@pytest.mark.parametrize(
     "at",
     [
         datetime(2026, 11, 26, 16, 15, tzinfo=NEW_YORK),  # Thanksgiving
