@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import dagster as dg
 import polars as pl
@@ -11,9 +12,9 @@ from marketpipe_assets.bars.schema import RAW
 from marketpipe_assets.catalog.restatements import record_restatements
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.defs.metadata import FETCHED_AT, add_figures, bars_metadata, restated_metadata
-from marketpipe_assets.defs.partitions import Grid, check_size
+from marketpipe_assets.defs.partitions import Grid, Selection, check_size
 from marketpipe_assets.lake.facts import Fetch
-from marketpipe_assets.lake.merge import write_bars
+from marketpipe_assets.lake.merge import as_stored, write_bars
 from marketpipe_assets.lake.scan import read_bars
 from marketpipe_assets.lake.superseded import RESTATEMENTS
 
@@ -21,20 +22,24 @@ from marketpipe_assets.lake.superseded import RESTATEMENTS
 class LakeIOManager(dg.IOManager):
     """Stores and loads bars of asset key `[market, table]`, all partitions of the run in one call.
 
-    A session's partition also holds the bars of the closed days that lead up to it.
+    A session's partition also holds the bars of the closed days that lead up to it. Minute bars that a run has stored
+    are handed to its next steps in the same process as they are; whoever else asks reads the lake.
     """
 
     def __init__(self, lake: Path, grids: Mapping[str, Grid], catalog: Catalog) -> None:
         self._lake = lake
         self._grids = grids
         self._catalog = catalog
+        self._stored: dict[str, _Stored] = {}
 
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
         market, table = context.asset_key.path
         grid, keys = self._grids[market], context.asset_partition_keys
         symbols, dates = grid.selection(keys, context.step_context.dagster_run)
         owned = grid.market.sessions.owned_dates(dates)
-        written = write_bars(self._lake, market, table, obj, symbols, owned, _fetch(context, dates))
+        bars = as_stored(table, obj)
+        written = write_bars(self._lake, market, table, bars, symbols, owned, _fetch(context, dates))
+        self._keep(table, _Stored(context.run_id, market, Selection(symbols, dates), bars))
         figures = bars_metadata(obj, symbols, dates, self._lake / market / table, written)
         add_figures(context.step_context, context.asset_key, keys, figures)
         if table == RAW:
@@ -49,8 +54,30 @@ class LakeIOManager(dg.IOManager):
         grid = self._grids[market]
         selection = grid.selection(context.asset_partition_keys, context.step_context.dagster_run)
         check_size(grid.market, selection, "aggregate")
+        stored = self._stored.get(table)
+        if stored is not None and stored[:3] == (context.step_context.run_id, market, selection):
+            return stored.bars
         owned = grid.market.sessions.owned_dates(selection.dates)
         return read_bars(self._lake, market, table, selection.symbols, owned)
+
+    def _keep(self, table: str, stored: "_Stored") -> None:
+        """Bars of an earlier run make room, so that no more is held than a run's own steps ask for at once."""
+        self._stored = {name: each for name, each in self._stored.items() if each.run_id == stored.run_id}
+        if table in HANDED and list(stored.selection.symbols) == sorted(stored.selection.symbols):
+            self._stored[table] = stored
+
+
+HANDED = (RAW, "bars_1m", "quarantined_bars_1m")
+"""Tables that later steps of a run load; longer bars are only stored."""
+
+
+class _Stored(NamedTuple):
+    """What a run has stored of one table."""
+
+    run_id: str
+    market: str
+    selection: Selection
+    bars: pl.DataFrame
 
 
 def _fetch(context: dg.OutputContext, sessions: Sequence[date]) -> Fetch | None:

@@ -83,6 +83,11 @@ def write_bars(
     return Written(len(sizes), len(merged) - len(sizes), sum(sizes), restated)
 
 
+def as_stored(table: str, bars: pl.DataFrame) -> pl.DataFrame:
+    """The bars as they are read again once they are stored, for symbols asked in alphabetical order."""
+    return _ordered(conform(bars, columns_of(table)), ORDER.get(table, ("symbol", "ts")))
+
+
 def _parts(table: str, bars: pl.DataFrame, market: str) -> Mapping[BarFile, _Part]:
     if bars.is_empty():
         return {}
@@ -112,6 +117,8 @@ THREADS = 2
 
 
 def _ordered(bars: pl.DataFrame, order: Sequence[str]) -> pl.DataFrame:
+    if bars.is_empty():
+        return bars
     symbol, then = (bars[name] for name in order)
     number = symbol.rle_id().to_numpy()
     falls = (np.diff(then.to_physical().to_numpy()) < 0) & (np.diff(number) == 0)
