@@ -138,6 +138,25 @@ def test_a_run_says_which_market_symbol_session_and_provider_it_is_about(materia
     }
 
 
+def test_a_step_that_fails_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    @dg.op
+    def broken() -> None:
+        raise ValueError("expected one, was two")
+
+    @dg.job
+    def job() -> None:
+        broken()
+
+    before = logging.getLoggerClass()
+    use_in_dagster(Formatter("json"), "INFO")
+    try:
+        job.execute_in_process(raise_on_error=False)
+    finally:
+        logging.setLoggerClass(before)
+
+    assert [line for line in lines_of(capsys.readouterr().err) if "ValueError: expected one, was two" in line["event"]]
+
+
 def test_every_line_of_a_run_names_it(materialized: list[dict[str, str]]) -> None:
     of_run = [line for line in materialized if "job" in line]
 

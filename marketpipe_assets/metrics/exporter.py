@@ -74,7 +74,7 @@ class Exporter(Collector):
             Source("history", lambda: history_samples(config, catalog, datetime.now(UTC)), every, rest),
             Source("runs", lambda: run_samples(instance), every, rest),
             Source("quota", lambda: quota_samples(config), every, rest),
-            Source("lake", lambda: lake_samples(config.lake), 20 * every, rest),
+            Source("lake", lambda: lake_samples(config.lake), 4 * every, rest),
         )
 
     def refresh(self) -> None:

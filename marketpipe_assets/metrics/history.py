@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.catalog.tables import requests as traffic
 from marketpipe_assets.catalog.tables import restatements, run_counts, run_seconds
-from marketpipe_assets.metrics.sources import COUNTED, PRUNED, PRUNED_BYTES
+from marketpipe_assets.metrics.names import COUNTED, PRUNED, PRUNED_BYTES
 
 
 def _of_counts(operation: str, *prefixes: str) -> "sa.Select[Any]":

@@ -130,3 +130,15 @@ def families(samples: Iterable[Sample]) -> list[Metric]:
     for sample in samples:
         made[sample.metric].add_metric(sample.labels, *sample.value)
     return [each for each in made.values() if each.samples]
+
+
+COUNTED: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "ingest": ("mp_ingest_rows_total", ("provider", "feed")),
+    "validate": ("mp_validation_errors_total", ("provider", "feed", "name")),
+    "aggregate": ("mp_aggregation_rows_total", ("provider", "feed", "name")),
+    "gaps": ("mp_backfill_gaps_found_total", ("provider", "name")),
+}
+"""Operation of `run_counts` → its metric, and the columns that are its labels."""
+
+PRUNED = "pruned"
+PRUNED_BYTES = "bytes:"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import sqlalchemy as sa
 
+from marketpipe_assets.bars.rules import RULES
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.catalog.tables import (
     ASKABLE,
@@ -26,9 +27,13 @@ from marketpipe_assets.catalog.tables import (
     requests as traffic,
 )
 from marketpipe_assets.config import Config, Market
-from marketpipe_assets.metrics.names import Sample, Samples, one
+from marketpipe_assets.definitions import provider_of
+from marketpipe_assets.metrics.names import COUNTED, PRUNED, PRUNED_BYTES, Sample, Samples, one
 from marketpipe_assets.providers import provider_class
 from marketpipe_assets.providers.base import ProviderError
+from marketpipe_assets.providers.http import HttpProvider
+from marketpipe_assets.providers.quota import quota_left
+from marketpipe_assets.providers.traffic import Traffic, Wait
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -59,7 +64,7 @@ def history_samples(config: Config, catalog: Catalog, now: datetime) -> Samples:
             dates = due_sessions(market, now)["session_date"].to_list()
             yield from _coverage(connection, market, EVERYTHING, dates)
         yield from _counted(connection, config)
-        yield from _seconds(connection)
+        yield from _seconds(connection, config)
         yield from _traffic(connection, config)
         restated = sa.select(restatements.c.market, sa.func.count()).group_by(restatements.c.market)
         found = dict.fromkeys(config.markets, 0)
@@ -125,24 +130,10 @@ def _coverage(connection: sa.Connection, market: Market, sessions: str, dates: S
         yield one("mp_quarantined_ratio", *label, value=row["quarantined_bars"] / row["raw_bars"])
 
 
-COUNTED: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "ingest": ("mp_ingest_rows_total", ("provider", "feed")),
-    "validate": ("mp_validation_errors_total", ("provider", "feed", "name")),
-    "aggregate": ("mp_aggregation_rows_total", ("provider", "feed", "name")),
-    "gaps": ("mp_backfill_gaps_found_total", ("provider", "name")),
-}
-"""Operation of `run_counts` → its metric, and the columns that are its labels."""
-
-PRUNED = "pruned"
-PRUNED_BYTES = "bytes:"
-
-
 def _counted(connection: sa.Connection, config: Config) -> Samples:
     columns = run_counts.c
     keys = (columns.operation, columns.provider, columns.feed, columns.name)
-    found = Counter[tuple[str, tuple[str, ...]]]()
-    for provider, feed in feeds(config):
-        found["mp_ingest_rows_total", (provider, feed)] += 0
+    found = Counter(dict.fromkeys(_counted_from_zero(config), 0.0))
     for row in connection.execute(sa.select(*keys, sa.func.sum(columns.value).label("value")).group_by(*keys)):
         if row.operation == PRUNED:
             kind = "bytes" if row.name.startswith(PRUNED_BYTES) else "rows"
@@ -154,25 +145,38 @@ def _counted(connection: sa.Connection, config: Config) -> Samples:
         yield one(metric, *values, value=value)
 
 
-def _seconds(connection: sa.Connection) -> Samples:
+def _counted_from_zero(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What runs of this configuration can count. Prometheus sees no increase in the first value of a series."""
+    for provider, feed in feeds(config):
+        yield "mp_ingest_rows_total", (provider, feed)
+        yield from (("mp_backfill_gaps_found_total", (provider, reason)) for reason in MISSING)
+    yield from (("mp_validation_errors_total", ("", "", rule)) for rule in RULES)
+    frames = {frame for market in config.markets.values() for frame in market.timeframes}
+    yield from (("mp_aggregation_rows_total", ("", "", frame)) for frame in frames)
+
+
+def _seconds(connection: sa.Connection, config: Config) -> Samples:
     columns = run_seconds.c
     keys = (columns.operation, columns.provider)
-    sums = sa.select(*keys, sa.func.count(), sa.func.sum(columns.seconds)).group_by(*keys).order_by(*keys)
-    for operation, provider, count, seconds in connection.execute(sums):
-        yield Sample("mp_processing_time_seconds", (operation, provider), (count, seconds))
+    found = {("ingest", market.provider): (0, 0.0) for market in config.markets.values()}
+    found |= {("validate", ""): (0, 0.0), ("aggregate", ""): (0, 0.0)}
+    for *key, count, seconds in connection.execute(
+        sa.select(*keys, sa.func.count(), sa.func.sum(columns.seconds)).group_by(*keys)
+    ):
+        found[key[0], key[1]] = (count, seconds)
+    for labels, value in sorted(found.items()):
+        yield Sample("mp_processing_time_seconds", labels, value)
 
 
 def feeds(config: Config) -> list[tuple[str, str]]:
-    """Provider and feed of every block.
-
-    Their counts begin at 0: Prometheus sees no increase in the first value of a series.
-    """
-    return [(name, str(block.options.get("feed", ""))) for name, block in config.providers.items()]
+    """Provider and feed of every block."""
+    providers = {name: provider_of(name, block) for name, block in config.providers.items()}
+    return [(name, each.feed_asked) for name, each in providers.items()]
 
 
 def _traffic(connection: sa.Connection, config: Config) -> Samples:
     kinds = {name: block.type for name, block in config.providers.items()}
-    asked = {key: _Asked() for key in feeds(config) if _is_asked_over_http(kinds[key[0]])}
+    asked = {key: _Asked() for key in feeds(config) if issubclass(provider_class(kinds[key[0]]), HttpProvider)}
     for row in connection.execute(sa.select(traffic)):
         asked.setdefault((row.provider, row.feed), _Asked()).add(row)
     waits = Counter[tuple[str, str]]()
@@ -181,27 +185,20 @@ def _traffic(connection: sa.Connection, config: Config) -> Samples:
         yield one("mp_requests_total", *labels, value=each.requests)
         for code, count in sorted(each.errors.items()):
             yield one("mp_errors_total", *labels, code, value=count)
-        if each.latency:
-            buckets = sorted(each.latency.items(), key=lambda item: float(item[0]))
-            yield Sample("mp_request_latency_seconds", labels, (buckets, each.seconds))
+        buckets = sorted(each.latency.items(), key=lambda item: float(item[0]))
+        yield Sample("mp_request_latency_seconds", labels, (buckets, each.seconds))
         waits.update({(provider, mode): count for mode, count in each.waits.items()})
     for (provider, mode), count in sorted(waits.items()):
         yield one("mp_rate_limiter_waits_total", provider, mode, value=count)
 
 
-def _is_asked_over_http(kind: str) -> bool:
-    from marketpipe_assets.providers.http import HttpProvider
-
-    return issubclass(provider_class(kind), HttpProvider)
-
-
 class _Asked:
-    """Sums of the rows of one provider and feed."""
+    """Sums of the rows of one provider and feed, from 0."""
 
     def __init__(self) -> None:
         self.requests, self.seconds = 0, 0.0
         self.errors = Counter(dict.fromkeys((each.__name__ for each in ProviderError.__subclasses__()), 0))
-        self.latency, self.waits = Counter[str](), Counter[str]()
+        self.latency, self.waits = Counter(Traffic().histogram), Counter(dict.fromkeys(map(str, Wait), 0))
 
     def add(self, row: "sa.Row[Any]") -> None:
         self.requests += row.requests
@@ -226,10 +223,6 @@ def run_samples(instance: "dg.DagsterInstance") -> Samples:
 
 def quota_samples(config: Config) -> Samples:
     """What is left of the quota of every provider that has one, whichever process used it."""
-    from marketpipe_assets.definitions import provider_of
-    from marketpipe_assets.providers.http import HttpProvider
-    from marketpipe_assets.providers.quota import quota_left
-
     for name, block in config.providers.items():
         provider = provider_of(name, block)
         if isinstance(provider, HttpProvider):

@@ -158,6 +158,11 @@ class BarProvider(ConfigurableResource, ABC):  # type: ignore[type-arg]  # Confi
         asked = f"{len(symbols)} symbols on {len(dates)} dates"
         raise BadRequest(f"{type(self).__name__} gives no daily bars of its own: {asked} were asked for")
 
+    @property
+    def feed_asked(self) -> str:
+        """The feed that what it gives is counted under: where no setting says it, the first one it has."""
+        return next(iter(self.capabilities.feeds), "")
+
     def remaining_requests(self) -> int | None:
         """Requests that can be sent at this moment; None where there is no quota, or no key that it is counted by."""
         return None

@@ -56,6 +56,10 @@ class FilesProvider(BarProvider):
     max_expanded_bytes: int = Field(default=Limits().expanded_bytes, gt=0, description="Most bytes one file may hold")
     max_ratio: int = Field(default=Limits().ratio, gt=0, description="Most expanded bytes per compressed byte")
 
+    @property
+    def feed_asked(self) -> str:
+        return self.feed or self.format
+
     @model_validator(mode="after")
     def _settings_fit_the_format(self) -> Self:
         if self.format not in FORMATS:

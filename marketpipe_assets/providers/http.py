@@ -48,6 +48,9 @@ from marketpipe_assets.providers.quota import SHARED_FILE, Bucket
 from marketpipe_assets.providers.redaction import redactor
 from marketpipe_assets.providers.traffic import Traffic, Wait
 
+LOG = logging.getLogger("marketpipe.http")
+stamina.instrumentation.set_on_retry_hooks([])  # it would print what is logged here
+
 T = TypeVar("T")
 Item = TypeVar("Item")
 
@@ -157,11 +160,6 @@ class HttpProvider(BarProvider):
     @property
     def traffic(self) -> Traffic:
         return self._traffic
-
-    @property
-    def feed_asked(self) -> str:
-        """The feed its traffic is told under: where no setting says it, the first one it has."""
-        return self.capabilities.feeds[0]
 
     @property
     def is_local(self) -> bool:
@@ -369,6 +367,7 @@ class Connection:
             if again > patience.end:
                 return False
             seconds = max(again - time.time(), 0.0)
+            LOG.warning("asked again in %.1f s: %s", seconds, error, extra={"provider": self._provider.name})
             self._count_wait(seconds, Wait.TOLD if isinstance(error, RateLimited) else None)
             return seconds
 

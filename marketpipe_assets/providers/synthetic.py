@@ -374,6 +374,10 @@ class SyntheticProvider(BarProvider):
     supported_symbols: list[str] | None = Field(default=None, description="Symbols it knows; any where not given")
     faults: dict[str, float] = Field(default={}, description=f"Rates per symbol-session of {', '.join(FAULT_NAMES)}")
 
+    @property
+    def feed_asked(self) -> str:
+        return self.feed
+
     @field_validator("calendar")
     @classmethod
     def _known_calendar(cls, calendar: str) -> str:

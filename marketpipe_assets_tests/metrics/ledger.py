@@ -10,6 +10,7 @@ from marketpipe_assets.catalog.rows import upsert
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.catalog.tables import symbol_days
 from marketpipe_assets.config import Config, load_config
+from marketpipe_assets.providers.traffic import Traffic
 
 CONFIGURATION = """
 config_version: 1
@@ -63,14 +64,17 @@ def spend(catalog: Catalog, run_id: str, operation: str, seconds: float) -> None
 
 
 def ask(catalog: Catalog, run_id: str, requests: int = 3) -> None:
-    """Requests of which one failed and one waited, all answered within a second."""
+    """Requests of which one failed and one waited; the first was answered in 0.4 s, the others in 0.9."""
+    traffic = Traffic()
+    for number in range(requests):
+        traffic.count_answer(0.9 if number else 0.4)
     asked = Asked(
         provider="given",
         feed="iex",
         requests=requests,
         errors={"Transient": 1},
-        latency={"0.5": 1, "1": requests, "+Inf": requests},
-        latency_sum=1.5,
+        latency=traffic.histogram,
+        latency_sum=traffic.latency_sum,
         waits={"retry_after": 1},
         waited=2.0,
         bytes=1000,

@@ -1,6 +1,7 @@
 """Addresses, waits, downloads and secrets of the HTTP layer, through a vendor of no particular kind."""
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -239,6 +240,19 @@ def test_other_threads_and_processes_wait_while_the_quota_rests(server: VendorSe
 
     assert time.time() - before > 0.9
     assert len(server.seen) == 2
+
+
+def test_what_is_asked_again_is_logged_with_its_reason(
+    server: VendorServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.faults.append(Reply(status=500))
+    server.always = Reply(b"{}")
+
+    plain(server, tmp_path).body(Request("/bars"))
+
+    (record,) = [each for each in caplog.records if each.name == "marketpipe.http"]
+    assert re.search(r"asked again in \d+\.\d s: .*status 500", record.getMessage())
+    assert capfd.readouterr().out == ""
 
 
 def test_a_request_that_is_refused_is_not_asked_again(server: VendorServer, tmp_path: Path) -> None:
