@@ -1,8 +1,8 @@
 """Ingest a folder of real vendor files through the product and compare with its expected results.
 
 Run it by hand: `python -m marketpipe_assets_tests.realdata FOLDER`. The folder, its `check.py` and its results are not
-part of this project, and no test depends on them. Prints what was ingested, what the rules found, and `check.py`'s
-verdict, with which it exits.
+part of this project, and no test depends on them. Prints what was ingested, what the rules found, which of the known
+defects are among it, and `check.py`'s verdict, with which it exits.
 """
 
 import logging
@@ -23,6 +23,7 @@ from marketpipe_assets.defs.launch import run_job
 from marketpipe_assets.defs.partitions import Grid
 from marketpipe_assets.defs.planner import planned_runs
 from marketpipe_assets.lake.scan import read_bars
+from marketpipe_assets_tests.realdata_defects import show as show_defects
 
 CONFIGURATION = """
 config_version: 1
@@ -119,6 +120,7 @@ def main(folder: Path) -> int:
         for market, symbols, first, last in DAYS:
             _ingest(instance, config.markets[market], symbols, first, last)
     _report(config)
+    show_defects(folder)
     checked = subprocess.run(
         [sys.executable, folder / "check.py", "--product", config.lake, "--timeframes", "5m,15m,1h,1d"], check=False
     )

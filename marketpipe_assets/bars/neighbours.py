@@ -50,11 +50,11 @@ def spikes(bars: pl.DataFrame, floor: float) -> pl.DataFrame:
     that moves and stays is within reach of the bar after it, and one that comes back of the bar before. The first bar
     of a session has its own open for the bar before, the last its own close for the bar after. `usual` is the middle
     range of the bars around, of the same session and the same part of it (a wick of the quiet hours is measured by the
-    quiet hours), or what open and close of the bars before and after span, or the middle one of the ranges above zero
-    of that whole part, which is a tick where prices move by less: whichever is most.
+    quiet hours), or a third of what open and close of the bars before and after span, or the middle one of the ranges
+    above zero of that whole part, which is a tick where prices move by less: whichever is most.
     """
     found = bars.select(high, low, highest_around.alias("highest"), lowest_around.alias("lowest")).select(
-        apart.alias("apart"), (highest / pl.when(lowest > 0).then(lowest) - 1).fill_nan(None).alias("usual")
+        apart.alias("apart"), ((highest / pl.when(lowest > 0).then(lowest) - 1) / 3).fill_nan(None).alias("usual")
     )
     suspect = found["apart"] > floor
     if not suspect.any():

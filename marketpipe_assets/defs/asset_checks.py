@@ -8,6 +8,7 @@ from typing import NamedTuple
 import dagster as dg
 import polars as pl
 
+from marketpipe_assets.bars.quotes import ASK, BID, crossed, pairs
 from marketpipe_assets.bars.timeframes import Timeframe
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.assets.raw import TABLE as RAW
@@ -80,6 +81,7 @@ def _validated_checks(grid: Grid) -> dg.AssetChecksDefinition:
             description=check.promise.format(market=market),
         )
         for check in CHECKS.values()
+        if check.applies(market)
     ]
 
     @dg.multi_asset_check(
@@ -193,6 +195,22 @@ def _volume_conserved(evidence: Evidence, timeframe: Timeframe, minutes: pl.Data
     )
 
 
+def _quotes_not_crossed(evidence: Evidence) -> Verdict:
+    asked = set(evidence.selection.symbols)
+    sides = [(f"{each}{BID}", f"{each}{ASK}") for each in pairs(evidence.market.symbols)]
+    symbols = [symbol for pair in sides if asked & set(pair) for symbol in pair]
+    columns = ("symbol", "ts", "session_date", "close")
+    market, dates = evidence.market, evidence.selection.dates
+    quoted = crossed(read_bars(evidence.lake, market.name, VALID, symbols, dates, columns=columns))
+    bad = quoted.filter(pl.col("crossed") > 0).sort("crossed", descending=True)
+    total, minutes = int(quoted["crossed"].sum()), int(quoted["minutes"].sum())
+    return Verdict(
+        total == 0,
+        f"in {total:,} of {minutes:,} minutes the ask closes below the bid",
+        {"crossed": total, "days": _table(bad)},
+    )
+
+
 def _table(frame: pl.DataFrame) -> dg.MetadataValue:
     return dg.MetadataValue.md(markdown(frame.head(SHOWN)))
 
@@ -205,6 +223,7 @@ class Check(NamedTuple):
     judge: Callable[[Evidence], Verdict]
     severity: dg.AssetCheckSeverity
     promise: str
+    applies: Callable[[Market], bool] = lambda _: True
 
 
 CHECKS = {
@@ -230,6 +249,15 @@ CHECKS = {
             _quarantined_share,
             dg.AssetCheckSeverity.ERROR,
             "At most {market.max_quarantined_share:.1%} of the raw bars are quarantined.",
+        ),
+        Check(
+            "quotes_not_crossed",
+            VALID,
+            _quotes_not_crossed,
+            dg.AssetCheckSeverity.WARN,
+            "Of symbols that are the two sides of a quote, as EURUSD.bid and EURUSD.ask, the ask does not close below "
+            "the bid.",
+            lambda market: bool(pairs(market.symbols)),
         ),
     )
 }

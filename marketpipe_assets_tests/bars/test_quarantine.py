@@ -295,7 +295,7 @@ def _ticks(session: Sequence[Row], number: int, limits: Mapping[str, float]) -> 
     window = slice(max(place - 10, 0), place + 11)
     ranges = [each["high"] / each["low"] - 1 if each["low"] > 0 and isfinite(each["high"]) else nan for each in segment]
     near, ticks = numbers_in(*ranges[window]), [each for each in ranges if each > 0]
-    spanned = highest / lowest - 1 if lowest > 0 else nan
+    spanned = (highest / lowest - 1) / 3 if lowest > 0 else nan
     usual = max(numbers_in(spanned, median(near) if near else nan, median(ticks) if ticks else nan), default=nan)
     if apart > limits["bad_tick_floor"] and apart > limits["bad_tick"] * usual:
         yield "bad_tick"

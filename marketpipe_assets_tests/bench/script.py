@@ -65,7 +65,7 @@ apart = pl.max_horizontal(
     (high / pl.when(pl.col("highest") > 0).then("highest")).fill_nan(None),
     (pl.col("lowest") / pl.when(low > 0).then(low)).fill_nan(None),
 )
-spanned = (pl.col("highest") / pl.when(pl.col("lowest") > 0).then("lowest") - 1).fill_nan(None)
+spanned = ((pl.col("highest") / pl.when(pl.col("lowest") > 0).then("lowest") - 1) / 3).fill_nan(None)
 same_bar = same_session & pl.all_horizontal(each == each.shift() for each in (open_, high, low, close, volume))
 flat = same_session & (high == low) & (close == close.shift()) & (volume > 0)
 risen = same_session & (volume > volume.shift())

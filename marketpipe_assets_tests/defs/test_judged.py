@@ -8,7 +8,7 @@ import polars as pl
 from marketpipe_assets.config import load_config
 from marketpipe_assets.lake.scan import read_bars
 from marketpipe_assets.reports import read_report
-from marketpipe_assets_tests.defs.location import MARKET, Location, regular_minutes
+from marketpipe_assets_tests.defs.location import MARKET, Location, checks_of, regular_minutes
 
 DAY = "2024-01-02"
 WAIVER = """\
@@ -116,3 +116,25 @@ def test_taking_waivers_and_repairs_away_and_judging_again_leads_back(tmp_path: 
 
     assert stored(location, "quarantined_bars_1m").select("high").rows() == [(50,)]
     assert stored(location, "bars_1m")["flags"].drop_nulls().is_empty()
+
+
+def test_crossed_quotes_are_a_warning_of_markets_that_have_both_sides(tmp_path: Path) -> None:
+    location = Location(tmp_path)
+    path = tmp_path / "marketpipe.yaml"
+    path.write_text(path.read_text().replace("[ACME, BOLT]", "[EURUSD.ask, EURUSD.bid]"))
+    location.config = load_config(path)
+    location.give("EURUSD.bid", regular_minutes(DAY, price=1.3))
+    location.give("EURUSD.ask", regular_minutes(DAY, price=1.2))
+
+    bid = checks_of(location.run(f"{DAY}|EURUSD.bid"))["bars_1m quotes_not_crossed"]
+    ask = checks_of(location.run(f"{DAY}|EURUSD.ask"))["bars_1m quotes_not_crossed"]
+
+    assert bid.passed  # the other side is not there yet
+    assert (ask.passed, ask.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert ask.description == "in 390 of 390 minutes the ask closes below the bid"
+
+
+def test_markets_without_pairs_have_no_check_of_quotes(tmp_path: Path) -> None:
+    _, result = materialized(tmp_path)
+
+    assert "bars_1m quotes_not_crossed" not in checks_of(result)
