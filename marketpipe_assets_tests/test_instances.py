@@ -32,6 +32,14 @@ def test_what_is_not_about_places_is_the_same_everywhere() -> None:
     }
 
 
+def test_the_instance_of_a_cluster_differs_in_its_launcher_alone() -> None:
+    cluster = yaml.safe_load((PACKAGE.parent / "kubernetes" / "dagster.yaml").read_text(encoding="utf-8"))
+    values = yaml.safe_load((PACKAGE.parent / "kubernetes" / "values.yaml").read_text(encoding="utf-8"))
+
+    assert cluster.pop("run_launcher")["class"] == values["runLauncher"]["type"] == "K8sRunLauncher"
+    assert cluster == settings_of("dagster-postgres")
+
+
 def test_the_packaged_instance_stores_events_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     (tmp_path / "dagster.yaml").write_text((PACKAGE / "dagster.yaml").read_text(encoding="utf-8"))
