@@ -56,9 +56,10 @@ def test_the_asset_shows_a_picture_and_the_worst_holes_once_per_run(tmp_path: Pa
 
     result = location.run(RANGE)
 
-    (seen,) = [event.asset_observation_data for event in result.all_events if event.is_asset_observation]
-    assert "data:image/png;base64," in str(seen.asset_observation.metadata["heat_map"].value)
-    assert "| ACME | 2024-01-03 |" in str(seen.asset_observation.metadata["worst_holes"].value)
+    seen = result.asset_materializations_for_node("shares__coverage")[-1]
+    assert "data:image/png;base64," in str(seen.metadata["heat_map"].value)
+    assert "| ACME | 2024-01-03 |" in str(seen.metadata["worst_holes"].value)
+    assert seen.metadata["vendor_gap"].value == 390
     materialized = location.instance.get_materialized_partitions(dg.AssetKey([MARKET, "coverage"]))
     assert len(materialized) == 4
 

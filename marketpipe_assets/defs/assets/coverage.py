@@ -56,16 +56,15 @@ def coverage_ledger(grid: Grid) -> dg.AssetsDefinition:
         raw_bars_1m: pl.DataFrame,
         bars_1m: pl.DataFrame,
         quarantined_bars_1m: pl.DataFrame,
-    ) -> Iterator[dg.AssetCheckResult | dg.AssetObservation | dg.MaterializeResult[None]]:
+    ) -> Iterator[dg.MaterializeResult[None]]:
         selection = grid.selection(context.partition_keys, context.run)
         bars = {RAW: raw_bars_1m, VALID: bars_1m, QUARANTINED: quarantined_bars_1m}
         catalog: Catalog = context.resources.catalog
         ranges = account(catalog, context.resources.lake, market, selection, context.run.run_id, bars)
         days = symbol_days_of(catalog, market.name, selection.symbols, selection.dates)
-        add_output_figures(context, context.asset_key, _figures(days))
+        seen = {**_figures(days), **_seen(catalog, market, selection, ranges)}
+        add_output_figures(context, context.asset_key, seen)
         yield dg.MaterializeResult(check_results=[_verdict(market, days)])
-        # once a run: the UI shows what came after the materializations
-        yield dg.AssetObservation(context.asset_key, metadata=_seen(catalog, market, selection, ranges))
 
     return coverage
 
