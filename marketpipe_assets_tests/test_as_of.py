@@ -1,19 +1,28 @@
 """Bars as they stood before a restatement are the bars that were stored before it, byte for byte."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from marketpipe_assets.as_of import bars_as_of
 from marketpipe_assets.catalog.restatements import restatements_of
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.catalog.tables import restatements
-from marketpipe_assets.lake.facts import fetches_of
+from marketpipe_assets.cli.aggregate import _rebuild
+from marketpipe_assets.config import Market
+from marketpipe_assets.defs.partitions import Selection
+from marketpipe_assets.lake.facts import Fetch, fetches_of
+from marketpipe_assets.lake.merge import write_bars
+from marketpipe_assets.lake.scan import read_bars
 from marketpipe_assets.query import connect, load_bars, load_table, select
 from marketpipe_assets_tests.cli.command import marketpipe
 from marketpipe_assets_tests.defs.location import MARKET, Location, regular_minutes
+from marketpipe_assets_tests.lake.rows import bars_of
 
 DAYS = ("2024-01-02", "2024-01-03", "2024-01-08")
 TABLES = ("raw_bars_1m", "bars_1m", "quarantined_bars_1m", "bars_5m", "bars_1h", "bars_1d")
@@ -190,3 +199,53 @@ def test_a_table_the_market_lacks_is_refused(location: Location) -> None:
         load_table("bars_2m", "ACME", config=location.config)
     with pytest.raises(ValueError, match="was 'superseded_bars_1m'"):
         load_table("superseded_bars_1m", "ACME", as_of=LONG_AGO, config=location.config)
+
+
+SESSIONS = [date(2024, 1, 2), date(2024, 1, 3)]
+BARS = st.tuples(st.integers(0, 9), st.sampled_from([10.0, 10.1, 30.0]), st.sampled_from([-1.0, 0.3, 7.0]))
+ANSWERS = st.lists(
+    st.dictionaries(st.sampled_from(SESSIONS), st.lists(BARS, max_size=8), min_size=1), min_size=1, max_size=4
+)
+
+
+def answered(day: date, bars: list[tuple[int, float, float]]) -> pl.DataFrame:
+    """Minutes as they arrived, of a symbol whose day may have copies, conflicts and broken bars."""
+    minutes = bars_of("ACME", day, [1.0] * 10, table="raw_bars_1m")
+    prices, volumes = (pl.Series([bar[n] for bar in bars], dtype=pl.Float64) for n in (1, 2))
+    priced = dict.fromkeys(("open", "high", "low", "close"), prices)
+    return minutes[[bar[0] for bar in bars]].with_columns(
+        *(values.alias(name) for name, values in priced.items()), volumes.alias("volume")
+    )
+
+
+@settings(max_examples=20)
+@given(ANSWERS)
+def test_whatever_a_provider_answers_every_table_can_be_read_as_it_stood(
+    tmp_path_factory: pytest.TempPathFactory, answers: list[dict[date, list[tuple[int, float, float]]]]
+) -> None:
+    lake = tmp_path_factory.mktemp("answers") / "lake"
+    market = Market.model_validate(MARKET_OF_ONE)
+    first, stood = datetime(2024, 2, 1, tzinfo=UTC), []
+
+    for hours, answer in enumerate(answers):
+        raw = pl.concat([answered(day, answer[day]) for day in sorted(answer)])
+        fetch = Fetch(first + timedelta(hours=hours), "run", sorted(answer))
+        write_bars(lake, "shares", "raw_bars_1m", raw, ["ACME"], sorted(answer), fetch)
+        _rebuild(lake, market, Selection(["ACME"], SESSIONS))
+        stood.append({table: as_bytes(read_bars(lake, "shares", table, ["ACME"], SESSIONS)) for table in TABLES})
+
+    for hours, held in enumerate(stood):
+        moment = first + timedelta(hours=hours, minutes=59)
+        again = {table: bars_as_of(lake, market, table, ["ACME"], SESSIONS, moment) for table in TABLES}
+        assert {table: as_bytes(bars) for table, bars in again.items()} == held
+
+
+MARKET_OF_ONE = {
+    "name": "shares",
+    "calendar": "XNYS",
+    "asset_class": "equity",
+    "provider": "given",
+    "symbols": ("ACME",),
+    "start": date(2024, 1, 2),
+    "timeframes": ("5m", "1h", "1d"),
+}
