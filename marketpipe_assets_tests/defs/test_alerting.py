@@ -86,9 +86,7 @@ def test_market_is_late_when_its_newest_session_is_not_held_in_time(
     (said,) = (each["text"] for each in posted)
     assert said.startswith("*shares is late*\n")
     assert "is not held of 2 symbols: ACME, BOLT" in said
-    (check,) = data.asset_events
-    assert isinstance(check, dg.AssetCheckEvaluation)
-    assert (check.check_name, check.passed) == ("fresh", False)
+    assert data.asset_events == []  # the run's own check said the same
 
 
 def test_market_that_was_never_used_is_not_late(tmp_path: Path, hook: tuple[str, list[Any]]) -> None:
@@ -111,6 +109,21 @@ def test_session_is_late_by_the_calendar_and_not_by_the_clock(tmp_path: Path) ->
     assert after is not None
     assert (before.session, after.session) == (date(2026, 11, 25), date(2026, 11, 27))
     assert sunday == after
+
+
+def test_verdict_that_changes_after_the_run_is_told_to_dagster(tmp_path: Path) -> None:
+    location = Location(tmp_path)
+    location.run("2024-01-02|ACME")
+    check = dg.AssetCheckKey(dg.AssetKey([MARKET, "coverage"]), "fresh")
+    earlier = dg.AssetCheckEvaluation(
+        asset_key=check.asset_key, check_name="fresh", passed=True, description="it was then"
+    )
+    location.instance.report_runless_asset_event(earlier)
+
+    (event,) = tick(location).asset_events
+
+    assert isinstance(event, dg.AssetCheckEvaluation)
+    assert (event.check_name, event.passed) == ("fresh", False)
 
 
 def test_run_checks_freshness_too(tmp_path: Path) -> None:
