@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,8 +57,14 @@ def eventually(look: Callable[[], Found | None], what: str, patience: float = PA
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`dagster dev` on loopback over the packaged configuration; stopped by the group it was started in."""
-    folder = tmp_path_factory.mktemp("ui")
+    """Over the packaged configuration."""
+    with served(tmp_path_factory.mktemp("ui"), LOADED) as url:
+        yield url
+
+
+@contextmanager
+def served(folder: Path, loaded: str) -> Iterator[str]:
+    """`dagster dev` on loopback over a folder's configuration, once it knows an asset; stopped by its group."""
     home = folder / ".dagster"
     home.mkdir()
     shutil.copyfile(Path(__file__).parents[1] / "marketpipe_assets" / "dagster.yaml", home / "dagster.yaml")
@@ -88,7 +94,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     try:
         eventually(lambda: urllib.request.urlopen(f"{url}/server_info", timeout=5).status == 200, "the web UI")
-        eventually(lambda: ask(url, LOADED)["assetNodeOrError"]["__typename"] == "AssetNode", "the code location")
+        eventually(lambda: ask(url, loaded)["assetNodeOrError"]["__typename"] == "AssetNode", "the code location")
         yield url
     finally:
         process.send_signal(signal.SIGINT)  # to it alone: it stops its own children
