@@ -12,19 +12,23 @@ from marketpipe_assets.bars.sessions import Sessions, sessions
 from marketpipe_assets.providers.synthetic import SyntheticProvider
 
 MARKET = "bench"
+WARM_UP = "WARM"
+"""A symbol of the market that is not measured, and in a group of its own."""
+
 CALENDAR = "XNYS"
 START = date(2024, 1, 2)  # the first session that closes early comes 125 sessions later: all have 390 minutes
 TIMEFRAMES = ("5m", "15m", "1h", "1d")
 
 
 class Case(BaseModel):
-    """`faults` are rates per symbol-session, as the synthetic provider takes them."""
+    """`faults` are rates per symbol-session, as the synthetic provider takes them; `partition` is a market's."""
 
     model_config = ConfigDict(frozen=True)
 
     symbol_count: int
     session_count: int
     faults: Mapping[str, float] = {}
+    partition: Mapping[str, int | str] = {}
 
     @property
     def symbol_days(self) -> int:
@@ -62,10 +66,11 @@ class Case(BaseModel):
                     "calendar": CALENDAR,
                     "asset_class": "equity",
                     "provider": "synthetic",
-                    "symbols": list(self.symbols),
+                    "symbols": [*self.symbols, WARM_UP],
                     "start": f"{START}",
                     "timeframes": list(TIMEFRAMES),
                     "max_quarantined_share": 1,
+                    "partition": dict(self.partition),
                 }
             },
         }

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import polars as pl
 import polars.selectors as cs
+import pyarrow as pa
 import pyarrow.parquet as pq
 from polars.testing import assert_frame_equal
+
+from marketpipe_assets.lake.parquet import FETCHES
 
 TOLERANCE = 1e-9  # sums of the same numbers in another order
 
@@ -24,8 +27,9 @@ def differences(expected: Path, found: Path) -> Sequence[str]:
 def difference(expected: Path, found: Path) -> str | None:
     """What differs between two files; None: nothing."""
     with pq.ParquetFile(expected) as ours, pq.ParquetFile(found) as theirs:
-        if not ours.schema_arrow.equals(theirs.schema_arrow, check_metadata=True):
-            return f"{found}: expected the columns and metadata {ours.schema_arrow}, was {theirs.schema_arrow}"
+        schema, other = (_without_fetches(file.schema_arrow) for file in (ours, theirs))
+        if not schema.equals(other, check_metadata=True):
+            return f"{found}: expected the columns and metadata {schema}, was {other}"
         if (wanted := _layout(ours)) != (was := _layout(theirs)):
             return f"{found}: expected row groups of {wanted}, was {was}"
         frames = [pl.DataFrame(file.read()).with_columns(cs.categorical().cast(pl.String)) for file in (ours, theirs)]
@@ -34,6 +38,12 @@ def difference(expected: Path, found: Path) -> str | None:
     except AssertionError as error:
         return f"{found}: {error}"
     return None
+
+
+def _without_fetches(schema: pa.Schema) -> pa.Schema:
+    """When a raw file was fetched, and by which run, differs from run to run."""
+    metadata = {name: text for name, text in (schema.metadata or {}).items() if name != FETCHES.encode()}
+    return schema.with_metadata(metadata)
 
 
 def _layout(file: pq.ParquetFile) -> Sequence[object]:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from shutil import rmtree
 
 import dagster as dg
 import yaml
@@ -10,7 +11,7 @@ from marketpipe_assets.config import export_dagster_home, load_config
 from marketpipe_assets.defs.jobs import ingest_job_name
 from marketpipe_assets.defs.launch import run_job
 from marketpipe_assets.defs.partitions import Grid, Selection
-from marketpipe_assets_tests.bench.case import MARKET, Case
+from marketpipe_assets_tests.bench.case import MARKET, WARM_UP, Case
 
 SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -25,9 +26,21 @@ def prepare(case: Case, lake: Path) -> None:
     export_dagster_home(load_config())
 
 
+def warm_up(case: Case, lake: Path) -> None:
+    """Ingest one symbol-day that is none of the case's, and take its files away: what a process does once is done."""
+    ingest(Selection([WARM_UP], case.dates[:1]))
+    for folder in (lake / MARKET).glob(f"*/symbol={WARM_UP}"):
+        rmtree(folder)
+
+
 def pipeline(case: Case) -> None:
-    """Ingest the case through the market's job. Raises `RuntimeError` where a step fails."""
-    tags = Grid(load_config().markets[MARKET]).tags(Selection(case.symbols, case.dates))
+    """Ingest the case through the market's job."""
+    ingest(Selection(case.symbols, case.dates))
+
+
+def ingest(selection: Selection) -> None:
+    """Raises `RuntimeError` where a step fails."""
+    tags = Grid(load_config().markets[MARKET]).tags(selection)
     with dg.DagsterInstance.get() as instance:
         steps = list(run_job(instance, ingest_job_name(MARKET), tags, SILENT))
     if failures := [f"{step.step}: {step.failure}" for step in steps if step.failure]:

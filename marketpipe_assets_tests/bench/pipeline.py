@@ -3,7 +3,9 @@
 CPU is user and system time of the process with its threads. Each way has a process of its own; the start of the
 process, imports, the calendar and, but for Dagster, the generation of the bars are not counted. Script and functions
 take turns, each time into an empty folder, and the least counts. The Dagster run is the first of its instance, and
-includes the generation of its bars and all checks. Every file is compared with the script's and holds the same rows.
+includes the generation of its bars and all checks; it is done with a partition per symbol-day, and with one for all
+symbols in a month, there after another symbol-day in the same process, so that what a process does once is not
+counted. Every file is compared with the script's and holds the same rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -74,6 +76,9 @@ def measured(options: Options) -> Iterator[Entry]:
             cost, generation = in_dagster(clean, Path(folder, "clean"), run)
             yield from Row("pipeline_in_dagster_symbol_day_vs_script", clean, cost, script).entries()
             yield from Row("pipeline_generation_in_dagster", clean, generation, script).entries()
+            grouped = clean.model_copy(update={"partition": {"symbols": options.symbols, "dates": "month"}})
+            cost, _ = in_dagster(grouped, Path(folder, "clean"), run)
+            yield from Row("pipeline_in_dagster_grouped_vs_script", grouped, cost, script).entries()
         faulty_script, faulty_functions = without_dagster(faulty, options.turns, Path(folder, "faulty"))
         yield from Row("pipeline_script_with_faults", faulty, faulty_script, faulty_script).entries()
         yield from Row("pipeline_functions_vs_script_with_faults", faulty, faulty_functions, faulty_script).entries()
@@ -98,7 +103,7 @@ def without_dagster(case: Case, turns: int, folder: Path) -> tuple[Cost, Cost]:
 
 def in_dagster(case: Case, folder: Path, run: int) -> tuple[Cost, Cost]:
     """Of a run and of generating its bars. The lake must equal the script's, which is in the folder."""
-    lake = folder / f"dagster-{run}" / "lake"
+    lake = folder / f"dagster-{run}-{'grouped' if case.partition else 'plain'}" / "lake"
     with own_process() as process:
         cost, generation = process.submit(dagster_cost, case.model_dump_json(), lake).result()
     refuse_different(folder / "script" / "lake", lake)
