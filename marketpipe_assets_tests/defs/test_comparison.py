@@ -190,6 +190,25 @@ def reasons(location: Location) -> Mapping[str, int]:
     return {reason: minutes for reason, minutes in missing.items() if minutes}
 
 
+def test_partition_of_a_month_compares_each_of_its_days(tmp_path: Path) -> None:
+    location = Location(tmp_path)
+    path = location.folder / "marketpipe.yaml"
+    path.write_text(CONFIGURATION + "    partition: {symbols: 2, dates: month}\n")
+    location.config = load_config(path)
+    two_days = pl.concat([regular_minutes("2024-01-02"), regular_minutes("2024-01-03")])
+    for symbol in ("ACME", "BOLT"):
+        location.give(two_days, symbol)
+        location.have(two_days, symbol)
+        location.have_days("2024-01-02,10,10,10,10,39000", "2024-01-03,10,11,10,10,39000", symbol=symbol)
+
+    assert location.run("shares_ingest", "2024-01-01|group-00").success
+    checks = checks_of(location.run("shares_compare", "2024-01-01|group-00"))
+
+    assert checks["vendor_bars_1d tie_out"].metadata["compared_days"].value == 4
+    assert checks["vendor_bars_1d tie_out"].metadata["differing_days"].value == 2
+    assert checks["second_bars_1m agreement"].metadata["both"].value == 4 * 390
+
+
 def test_ingest_asks_for_nothing_to_compare(location: Location) -> None:
     result = location.run("shares_ingest")
 
