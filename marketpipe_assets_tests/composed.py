@@ -116,6 +116,9 @@ class Deployment:
             process.kill()
             process.wait(30)
 
+    def process_id(self, service: str) -> int:
+        return self._running[service].pid
+
     def stop_all(self) -> None:
         for service in list(reversed(self._running)):
             self.stop(service)
