@@ -15,11 +15,15 @@ from urllib.parse import urlencode
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 DASHBOARD = Path(__file__).parents[1] / "grafana" / "marketpipe_dashboard.json"
 MINUTES = 20
+MOST_NAMED = 12
+"""Series of a panel above which the legend would hide them."""
+
 STEP = 10
-COLUMNS, ROW_HEIGHT = 24, 0.30
+COLUMNS, ROW_HEIGHT = 24, 0.26
 INK, FAINT, PAPER, PANEL = "#22252b", "#8e8e93", "#f4f5f5", "#ffffff"
 COLORS = {"green": "#56a64b", "orange": "#ff9830", "red": "#e02f44"}
 
@@ -71,7 +75,7 @@ def picture(server: str, file: Path) -> None:
     panels = json.loads(DASHBOARD.read_text())["panels"]
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
     mpl.rcParams.update({"font.size": 7, "font.family": "DejaVu Sans", "text.color": INK})
-    figure = Figure(figsize=(16, rows * ROW_HEIGHT), facecolor=PAPER, dpi=110)
+    figure = Figure(figsize=(16, rows * ROW_HEIGHT), facecolor=PAPER, dpi=90)
     for panel in panels:
         place = panel["gridPos"]
         left, width = place["x"] / COLUMNS, place["w"] / COLUMNS
@@ -127,9 +131,10 @@ def _lines(axes: Axes, panel: Any, series: Sequence[Series]) -> None:
     for each in series:
         axes.plot(each.times, each.values, linewidth=1, label=each.name)
     axes.yaxis.set_major_formatter(lambda value, _: shown(value, unit))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(lambda minutes, _: f"{minutes:.0f} min")
     axes.set_xlim(-MINUTES, 0)
-    if series:
+    if len(series) <= MOST_NAMED:
         axes.legend(loc="upper left", fontsize=5, frameon=False, ncols=2, handlelength=1)
 
 
