@@ -22,25 +22,46 @@ SPLIT_RATIOS = tuple(
 
 SPLIT_TOLERANCE = 0.05  # a share moves overnight as well
 
-same_session = (pl.col("symbol") == pl.col("symbol").shift()) & (
-    pl.col("session_date") == pl.col("session_date").shift()
-)
-"""The row above is the bar that arrived before this one, of the same symbol and session."""
+same_session = pl.col("follows")
+"""The row above is the bar that arrived before this one, of the same symbol and session: see `followers`."""
 
 open_, high, low, close = (pl.col(name) for name in ("open", "high", "low", "close"))
+volume = pl.col("volume")
 goes_on = same_session.shift(-1)
-top, bottom = pl.max_horizontal(open_, close), pl.min_horizontal(open_, close)
+top, bottom = pl.col("top"), pl.col("bottom")
 highest_around = pl.max_horizontal(
-    pl.when(same_session).then(top.shift().fill_null(inf)).otherwise(open_),
-    pl.when(goes_on).then(top.shift(-1).fill_null(inf)).otherwise(close),
+    pl.when(same_session).then(top.shift()).otherwise(open_),
+    pl.when(goes_on).then(top.shift(-1)).otherwise(close),
 )
 lowest_around = pl.min_horizontal(
-    pl.when(same_session).then(bottom.shift().fill_null(-inf)).otherwise(open_),
-    pl.when(goes_on).then(bottom.shift(-1).fill_null(-inf)).otherwise(close),
+    pl.when(same_session).then(bottom.shift()).otherwise(open_),
+    pl.when(goes_on).then(bottom.shift(-1)).otherwise(close),
 )
 highest, lowest = pl.col("highest"), pl.col("lowest")
 above, below = high / pl.when(highest > 0).then(highest), lowest / pl.when(low > 0).then(low)
 apart = pl.max_horizontal(above.fill_nan(None), below.fill_nan(None)) - 1
+
+
+def followers(bars: pl.DataFrame) -> pl.Series:
+    """`follows`, computed once because half of the rules ask it of every row, and text is slow to compare."""
+    same = (pl.col(name) == pl.col(name).shift() for name in ("symbol", "session_date"))
+    return bars.select(pl.all_horizontal(same).fill_null(False).alias("follows")).to_series()
+
+
+def continuations(least_volume: float) -> dict[str, pl.Expr]:
+    """Fact → whether a bar goes on with the run of the one that arrived before it.
+
+    `same_bar` has all its numbers, `flat` its one price with more volume than this, `risen` more volume than it;
+    `no_volume` is of the bar alone.
+    """
+    same = pl.all_horizontal(each == each.shift() for each in (open_, high, low, close, volume))
+    facts = {
+        "same_bar": same_session & same & ((volume > 0) | (high > low)),
+        "flat": same_session & (high == low) & (close == close.shift()) & (volume > least_volume),
+        "risen": same_session & (volume > volume.shift()),
+        "no_volume": volume == 0,
+    }
+    return {name: holds.fill_null(False) for name, holds in facts.items()}
 
 
 def spikes(bars: pl.DataFrame, floor: float) -> pl.DataFrame:
@@ -53,24 +74,29 @@ def spikes(bars: pl.DataFrame, floor: float) -> pl.DataFrame:
     quiet hours), or a third of what open and close of the bars before and after span, or the middle one of the ranges
     above zero of that whole part, which is a tick where prices move by less: whichever is most.
     """
-    found = bars.select(high, low, highest_around.alias("highest"), lowest_around.alias("lowest")).select(
-        apart.alias("apart"), ((highest / pl.when(lowest > 0).then(lowest) - 1) / 3).fill_nan(None).alias("usual")
+    ends = bars.select(
+        "follows",
+        *(open_, high, low, close),
+        pl.max_horizontal(open_, close).fill_null(inf).alias("top"),
+        pl.min_horizontal(open_, close).fill_null(-inf).alias("bottom"),
     )
+    around = ends.select(high, low, highest_around.alias("highest"), lowest_around.alias("lowest"))
+    found = around.select(apart.alias("apart"))
     suspect = found["apart"] > floor
     if not suspect.any():
-        return found
+        return found.with_columns(pl.lit(None, pl.Float64).alias("usual"))
+    spanned = around.select(((highest / pl.when(lowest > 0).then(lowest) - 1) / 3).fill_nan(None)).to_series()
     segments = bars.filter(suspect).select(SEGMENT).unique()
     part = bars.select(*SEGMENT, pl.when((low > 0) & high.is_finite()).then(high / low - 1).alias("range"))
     middle = pl.col("range").rolling_median(WINDOW, center=True, min_samples=1).over(SEGMENT)
     tick = pl.col("range").filter(pl.col("range") > 0).median().over(SEGMENT)
-    around = (
+    ranges = (
         part.with_row_index()
         .join(segments, on=SEGMENT, how="semi", nulls_equal=True, maintain_order="left")
         .select("index", pl.max_horizontal(middle, tick).alias("range"))
     )
-    spanned = found["usual"].gather(around["index"])
-    usual = pl.select(pl.max_horizontal(spanned, around["range"])).to_series()
-    return found.with_columns(found["usual"].scatter(around["index"], usual))
+    usual = pl.select(pl.max_horizontal(spanned.gather(ranges["index"]), ranges["range"])).to_series()
+    return found.with_columns(spanned.scatter(ranges["index"], usual).alias("usual"))
 
 
 def overnight_moves(bars: pl.DataFrame) -> pl.Series:
@@ -80,10 +106,14 @@ def overnight_moves(bars: pl.DataFrame) -> pl.Series:
     none, and where the move is a split (`SPLIT_RATIOS`).
     """
     moves = pl.Series("overnight", pl.repeat(None, bars.height, dtype=pl.Float64, eager=True))
-    begins = (pl.col("symbol") == pl.col("symbol").shift()) & ~same_session
+    firsts = (~bars["follows"]).arg_true()[1:]  # the very first bar has none before it
     ratio = pl.col("ratio")
-    moved = (open_ / close.shift()).fill_nan(None).alias("ratio")
-    firsts = bars.select(pl.row_index(), moved).filter(bars.select(begins).to_series())
+    moved = pl.DataFrame(
+        {"index": firsts, "ratio": (bars["open"].gather(firsts) / bars["close"].gather(firsts - 1)).fill_nan(None)}
+    )
+    same_symbol = bars["symbol"].gather(firsts) == bars["symbol"].gather(firsts - 1)
     split = pl.any_horizontal((ratio / each - 1).abs() <= SPLIT_TOLERANCE for each in SPLIT_RATIOS)
-    unexplained = firsts.filter(~split).select("index", (ratio - 1).abs())
-    return moves.scatter(unexplained["index"], unexplained["ratio"])
+    unexplained = moved.filter(same_symbol).filter(~split)
+    if unexplained.is_empty():  # nearly always, and to scatter nothing costs a copy
+        return moves
+    return moves.scatter(unexplained["index"], (unexplained["ratio"] - 1).abs())

@@ -8,7 +8,7 @@ import polars as pl
 
 from marketpipe_assets.bars.amendments import Repair
 from marketpipe_assets.bars.clock import days_of, minutes_of
-from marketpipe_assets.bars.neighbours import overnight_moves, spikes
+from marketpipe_assets.bars.neighbours import continuations, followers, overnight_moves, spikes
 from marketpipe_assets.bars.rules import Rule, RuleSet, Severity
 from marketpipe_assets.bars.schema import BROKEN_RULES, FLAGS, TIMESTAMP
 from marketpipe_assets.bars.sessions import Sessions
@@ -115,12 +115,13 @@ def broken_mask(bars: pl.DataFrame, rule_set: RuleSet, sessions: Sessions) -> pl
     """One integer per bar: bit n is set where the n-th of `rule_set.rules` is broken."""
     limits = rule_set.limits
     breaches = ((~rule.holds(limits)).fill_null(False).alias(name) for name, rule in rule_set.rules.items())
-    known = bars.with_columns(pl.col(pl.Float64).fill_nan(None))
+    known = bars.with_columns(pl.col(pl.Float64).fill_nan(None), followers(bars))
     facts = known.with_columns(
         copy_numbers(known),
         sessions.in_window(bars) | bars["session"].is_null(),
         *spikes(known, limits["bad_tick_floor"]),
         overnight_moves(known),
+        **continuations(limits["constant_price_floor"]),
     )
     broken = facts.select(breaches)
     masks = pl.Series("broken", pl.repeat(0, bars.height, dtype=pl.UInt32, eager=True))

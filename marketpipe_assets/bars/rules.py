@@ -9,7 +9,7 @@ from typing import NamedTuple
 import polars as pl
 
 from marketpipe_assets.bars.amendments import Repair, Waiver
-from marketpipe_assets.bars.neighbours import close, high, low, open_, same_session
+from marketpipe_assets.bars.neighbours import close, high, low, open_, same_session, volume
 
 Limits = Mapping[str, float]
 """Threshold by rule id. Three more bound what a rule looks at: `price_floor` is the lower bound of `price_range`,
@@ -38,26 +38,14 @@ class Rule(NamedTuple):
     needs_volume: bool = False
 
 
-volume, vwap, ts = pl.col("volume"), pl.col("vwap"), pl.col("ts")
-first_of_run = ~same_session.fill_null(False)
-bars_so_far = pl.int_range(pl.len()) - pl.when(first_of_run).then(pl.int_range(pl.len())).forward_fill() + 1
-"""1 for the first bar of a symbol's session, 2 for the next …"""
-
-last_volume = pl.when(volume.ne_missing(0)).then(pl.int_range(pl.len())).forward_fill().fill_null(-1)
-zero_run_length = pl.min_horizontal(pl.int_range(pl.len()) - last_volume, bars_so_far)
-"""How many bars without volume end here, within the symbol's session."""
-
-same_bar = same_session & pl.all_horizontal(each == each.shift() for each in (open_, high, low, close, volume))
-flat = same_session & (high == low) & (close == close.shift())
-risen = same_session & (volume > volume.shift())
-
+vwap, ts = pl.col("vwap"), pl.col("ts")
 numbers = (open_, high, low, close, volume)
 lowest = pl.min_horizontal(open_, high, low, close)
 
 
-def in_a_row(holds: pl.Expr, bars: float) -> pl.Expr:
-    """Whether each of the last `bars` - 1 bars is so to the one before it, which makes a run of `bars`."""
-    return holds.fill_null(False).cast(pl.Int32).rolling_sum(int(bars) - 1) == int(bars) - 1
+def in_a_row(fact: str, count: float) -> pl.Expr:
+    """Whether it is so of a bar and of those that arrived before it, so many together."""
+    return pl.all_horizontal(pl.col(fact).shift(n) for n in range(int(count))) if count >= 1 else pl.lit(True)
 
 
 jump = (open_ / close.shift() - 1).abs().fill_nan(None)
@@ -94,7 +82,7 @@ RULES: Mapping[str, Rule] = {
         "a bar lies on a day on which the calendar is open",
     ),
     "non_positive_price": Rule(
-        lambda limits: (lowest >= limits["non_positive_price"]) & ((lowest != 0) | (limits["non_positive_price"] < 0)),
+        lambda limits: lowest >= limits["non_positive_price"] if limits["non_positive_price"] else lowest > 0,
         Severity.ERROR,
         "prices are above zero, or not below what an instrument of its kind can cost",
     ),
@@ -139,17 +127,17 @@ RULES: Mapping[str, Rule] = {
         "high and low do not stand apart from the bars before and after, by the range bars around have",
     ),
     "stale_feed": Rule(
-        lambda limits: ~in_a_row(same_bar & ((volume > 0) | (high > low)), limits["stale_feed"]),
+        lambda limits: ~in_a_row("same_bar", limits["stale_feed"] - 1),
         Severity.WARN,
         "a bar does not come again minute after minute, with the same prices and the same volume",
     ),
     "constant_price": Rule(
-        lambda limits: ~in_a_row(flat & (volume > limits["constant_price_floor"]), limits["constant_price"]),
+        lambda limits: ~in_a_row("flat", limits["constant_price"] - 1),
         Severity.WARN,
         "the price does not stand still while it is traded",
     ),
     "rising_volume": Rule(
-        lambda limits: ~in_a_row(risen, limits["rising_volume"]),
+        lambda limits: ~in_a_row("risen", limits["rising_volume"] - 1),
         Severity.WARN,
         "volume does not rise bar after bar, as a running total does",
         needs_volume=True,
@@ -166,13 +154,15 @@ RULES: Mapping[str, Rule] = {
         needs_volume=True,
     ),
     "zero_volume_run": Rule(
-        lambda limits: zero_run_length < limits["zero_volume_run"],
+        lambda limits: (
+            ~(in_a_row("no_volume", limits["zero_volume_run"]) & in_a_row("follows", limits["zero_volume_run"] - 1))
+        ),
         Severity.INFO,
         "bars without volume do not follow one another",
         needs_volume=True,
     ),
     "volume_spike": Rule(
-        lambda limits: (bars_so_far <= 20) | (volume <= limits["volume_spike"] * volume.rolling_mean(20).shift()),
+        lambda limits: ~in_a_row("follows", 20) | (volume <= limits["volume_spike"] * volume.rolling_mean(20).shift()),
         Severity.INFO,
         "volume is not many times the mean of the twenty bars before",
         needs_volume=True,

@@ -146,10 +146,10 @@ class Keys(NamedTuple):
 
 def pipeline(vendor: pl.DataFrame, hours: Hours, folder: Path) -> None:
     """Write every table of the market's `folder`."""
-    frame, keys, codes = _assigned(vendor, hours)
+    frame, keys, codes = assigned(vendor, hours)
     raw = frame.select(COLUMNS).to_arrow()
     _write(folder, "raw_bars_1m", raw, keys)
-    good, flags, bad, broken = _judged(frame, keys, codes)
+    good, flags, bad, broken = judged(frame, keys, codes)
     if bad.size:
         rejected = raw.take(bad).append_column("broken_rules", broken)
         _write(folder, "quarantined_bars_1m", rejected, _part(keys, bad))
@@ -160,7 +160,7 @@ def pipeline(vendor: pl.DataFrame, hours: Hours, folder: Path) -> None:
         _write(folder, table, longer, starts)
 
 
-def _assigned(vendor: pl.DataFrame, hours: Hours) -> tuple[pl.DataFrame, Keys, pl.Series]:
+def assigned(vendor: pl.DataFrame, hours: Hours) -> tuple[pl.DataFrame, Keys, pl.Series]:
     minutes = vendor["ts"].to_physical().to_numpy() // MICROSECONDS
     first = int(minutes.min()) // DAY - 1
     known = hours.by_day(first, int(minutes.max()) // DAY + 1)
@@ -199,7 +199,7 @@ def _counted(bars: pl.DataFrame, keys: Keys, codes: pl.Series) -> tuple[pl.DataF
     return facts, _counts(facts)
 
 
-def _judged(bars: pl.DataFrame, keys: Keys, codes: pl.Series) -> Verdict:
+def judged(bars: pl.DataFrame, keys: Keys, codes: pl.Series) -> Verdict:
     facts, counts = _counted(bars, keys, codes)
     kept = [rule for rule, count in counts.items() if count and rule not in COUNTED_ONLY]
     if not kept:
