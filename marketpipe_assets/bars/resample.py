@@ -30,8 +30,9 @@ class Anchor(StrEnum):
 class Columns:
     """Bars as arrays, one value per bar, sorted by symbol and time.
 
-    `row` points into the frame they came from, `symbol` numbers its runs, `traded` counts the bars that have a trade
-    count, `priced` is vwap·volume and `priced_volume` the volume of bars whose vwap is finite; None: no bar has any.
+    `row` points into the frame they came from, `symbol` numbers its runs, `trades` is null-free and `priced` is
+    vwap·volume of bars whose vwap is finite; None: no bar has any. `traded` counts the bars that have a trade count and
+    `priced_volume` is the volume of those with a finite vwap; None: all have one.
     """
 
     row: Integers
@@ -141,11 +142,11 @@ def _sums(values: Floats | None, first: Integers) -> Floats | None:
 
 
 def _columns(bars: pl.DataFrame) -> Columns:
-    has_trades, has_vwap = bars["trade_count"].is_not_null(), bars["vwap"].is_finite()
-    weights = bars.select(
-        pl.when(has_vwap).then(pl.col("vwap") * pl.col("volume")).otherwise(0.0).alias("priced"),
-        pl.when(has_vwap).then("volume").otherwise(0.0).alias("priced_volume"),
-    )
+    has_trades, has_vwap = bars["trade_count"].is_not_null(), bars["vwap"].is_finite().fill_null(False)
+    volume = bars["volume"].to_numpy()
+    all_traded, all_priced = has_trades.all(), has_vwap.all()
+    trades = bars["trade_count"] if all_traded else bars["trade_count"].fill_null(0)
+    vwap = bars["vwap"] if all_priced else bars["vwap"].set(~has_vwap, 0.0)
     return Columns(
         row=np.arange(bars.height),
         symbol=bars["symbol"].rle_id().to_numpy().astype(np.int64),
@@ -155,11 +156,11 @@ def _columns(bars: pl.DataFrame) -> Columns:
         high=bars["high"].to_numpy(),
         low=bars["low"].to_numpy(),
         close=bars["close"].to_numpy(),
-        volume=bars["volume"].to_numpy(),
-        trades=bars["trade_count"].fill_null(0).to_numpy().astype(np.float64) if has_trades.any() else None,
-        traded=has_trades.to_numpy().astype(np.float64) if has_trades.any() else None,
-        priced=weights["priced"].to_numpy() if has_vwap.any() else None,
-        priced_volume=weights["priced_volume"].to_numpy() if has_vwap.any() else None,
+        volume=volume,
+        trades=trades.to_numpy().astype(np.float64) if has_trades.any() else None,
+        traded=None if all_traded else has_trades.to_numpy().astype(np.float64),
+        priced=vwap.to_numpy() * volume if has_vwap.any() else None,
+        priced_volume=None if all_priced else np.where(has_vwap.to_numpy(), volume, 0.0),
         regular=(bars["session"] == "regular").to_numpy(),
     )
 
@@ -174,19 +175,23 @@ def _frame(bars: pl.DataFrame, grouped: Columns) -> pl.DataFrame:
         *numbers,
         timestamps_of(grouped.minute).alias("ts"),
         pl.when(regular).then(pl.lit("regular", dtype=pl.Categorical())).otherwise("session").alias("session"),
-        _ratio(grouped.priced, grouped.priced_volume).alias("vwap"),
+        _ratio(grouped.priced, grouped.volume if grouped.priced_volume is None else grouped.priced_volume).alias(
+            "vwap"
+        ),
         _count(grouped.trades, grouped.traded).alias("trade_count"),
     ).select(pl.col(name).cast(dtype) for name, dtype in BAR_COLUMNS.items())
 
 
-def _ratio(priced: Floats | None, volume: Floats | None) -> pl.Expr:
-    if priced is None or volume is None:
+def _ratio(priced: Floats | None, volume: Floats) -> pl.Expr:
+    if priced is None:
         return pl.lit(None, dtype=pl.Float64())
     weight = pl.lit(pl.Series(volume))
     return pl.when(weight > 0).then(pl.lit(pl.Series(priced)) / weight)
 
 
 def _count(trades: Floats | None, counted: Floats | None) -> pl.Expr:
-    if trades is None or counted is None:
+    if trades is None:
         return pl.lit(None, dtype=pl.Int64())
+    if counted is None:
+        return pl.lit(pl.Series(trades))
     return pl.when(pl.lit(pl.Series(counted)) > 0).then(pl.lit(pl.Series(trades)))
