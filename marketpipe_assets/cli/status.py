@@ -1,9 +1,10 @@
-"""`marketpipe status`: what the lake holds, from the footers of its files."""
+"""`marketpipe status`: what the lake holds, from the footers of its files; of a large lake, from the ledger."""
 
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -11,8 +12,10 @@ import typer
 
 from marketpipe_assets.cli.display import console, size, table
 from marketpipe_assets.cli.options import ConfigOption, configuration, over, sessions_of
-from marketpipe_assets.cli.outcome import lake_access, note, one_line
+from marketpipe_assets.cli.outcome import catalogue, lake_access, note, one_line
 from marketpipe_assets.config import Config, Market, dagster_home
+
+MOST_FILES = 5000  # whose footers are read in about a second
 
 
 class Footer(NamedTuple):
@@ -26,14 +29,17 @@ class Footer(NamedTuple):
 
 
 class Holding(NamedTuple):
-    """What one table holds; `first` and `last` are None where its files have no bars."""
+    """What one table holds; `first` and `last` are None where its files have no bars.
 
-    symbols: int
+    The ledger knows bars of minute tables, and neither symbols nor files of a table.
+    """
+
+    symbols: int | None
     first: date | None
     last: date | None
     bars: int
-    files: int
-    bytes: int
+    files: int | None
+    bytes: int | None
 
 
 class Held(NamedTuple):
@@ -43,20 +49,68 @@ class Held(NamedTuple):
     configured: int
 
 
+Status = tuple[Mapping[str, Held], Mapping[tuple[str, str], Holding]]
+"""By market, and by market and table."""
+
+
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    files: Annotated[bool, typer.Option("--files", help="Read every footer, however many files there are.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Show what the lake holds, per market and table. Reads the footers of files, not their bars."""
+    """Show what the lake holds, per market and table. Reads the footers of files, not their bars.
+
+    Of a lake of more than 5,000 files it shows what the ledger knows: minute bars, and days of which it received some.
+    """
     loaded = configuration(config)
-    footers = _footers(loaded.lake)
-    holdings = {key: _holding(found) for key, found in footers.items()}
-    with lake_access():
-        held = {name: _held(loaded, market, footers) for name, market in loaded.markets.items()}
+    if files or not _is_large(loaded.lake):
+        with lake_access():
+            held, holdings = _seen(loaded)
+    else:
+        note(f"more than {MOST_FILES:,} files: from the ledger; --files reads every footer")
+        with catalogue():
+            held, holdings = _known(loaded)
     if as_json:
         typer.echo(json.dumps(_document(loaded, holdings, held), indent=2, default=str))
         return
     _show(loaded, holdings, held)
+
+
+def _is_large(lake: Path) -> bool:
+    return next(islice(lake.glob("*/*/symbol=*/*.parquet"), MOST_FILES, None), None) is not None
+
+
+def _seen(config: Config) -> Status:
+    footers = _footers(config.lake)
+    held = {name: _held(config, market, footers) for name, market in config.markets.items()}
+    return held, {key: _holding(found) for key, found in footers.items()}
+
+
+def _known(config: Config) -> Status:
+    """What the ledger says. It has no rows of a market before the first run, or until `coverage rebuild`."""
+    from marketpipe_assets.catalog.ledger import received, totals
+    from marketpipe_assets.catalog.store import Catalog
+
+    catalog = Catalog(config.catalog_url)
+    held, holdings = {}, {}
+    for name, market in config.markets.items():
+        days = received(catalog, name)
+        of_configured = sum(count for symbol, count, *_ in days.iter_rows() if symbol in set(market.symbols))
+        held[name] = Held(of_configured, _configured(market))
+        sums = totals(catalog, name).row(0, named=True)
+        first, last = min(days["first"], default=None), max(days["last"], default=None)
+        for table_name, column in LEDGER_COLUMNS.items():
+            holdings[name, table_name] = Holding(None, None, None, sums[column], None, None)
+        raw = holdings[name, "raw_bars_1m"]
+        holdings[name, "raw_bars_1m"] = raw._replace(symbols=days.height, first=first, last=last)
+    return held, holdings
+
+
+LEDGER_COLUMNS = {"raw_bars_1m": "raw_bars", "bars_1m": "valid_bars", "quarantined_bars_1m": "quarantined_bars"}
+
+
+def _configured(market: Market) -> int:
+    return len(market.symbols) * len(over(market, sessions_of(market).between(market.start, date.max)))
 
 
 def _footers(lake: Path) -> Mapping[tuple[str, str], list[Footer]]:
@@ -103,7 +157,7 @@ def _held(config: Config, market: Market, footers: Mapping[tuple[str, str], list
     """A daily bar is a symbol-day, so footers tell; only a market without daily bars has its raw ones counted."""
     from marketpipe_assets.cli.stored import stored_days
 
-    configured = len(market.symbols) * len(over(market, sessions_of(market).between(market.start, date.max)))
+    configured = _configured(market)
     if "1d" in market.timeframes:
         days = footers.get((market.name, "bars_1d"), ())
         return Held(sum(each.bars for each in days if each.symbol in market.symbols), configured)
@@ -140,9 +194,13 @@ def _show(config: Config, holdings: Mapping[tuple[str, str], Holding], held: Map
         return
     numbers = ("symbols", "bars", "files", "size")
     headers = ("market", "table", "symbols", "first", "last", "bars", "files", "size")
-    rows = ((*key, *holding[:-1], size(holding.bytes)) for key, holding in _ordered(config, holdings))
+    rows = ((*key, *holding[:-1], _size(holding.bytes)) for key, holding in _ordered(config, holdings))
     out.print()
     out.print(table(headers, rows, numbers))
+
+
+def _size(count: int | None) -> str | None:
+    return None if count is None else size(count)
 
 
 def _ordered(config: Config, holdings: Mapping[tuple[str, str], Holding]) -> list[tuple[tuple[str, str], Holding]]:

@@ -45,6 +45,23 @@ def test_status_as_json(filled: Path) -> None:
     assert found["markets"]["coins"]["tables"]["bars_1h"]["bars"] == 24
 
 
+def test_status_of_a_lake_of_many_files_is_what_the_ledger_knows(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    footers = json.loads(marketpipe("status", "--json", "--config", filled).stdout)["markets"]
+    monkeypatch.setattr("marketpipe_assets.cli.status.MOST_FILES", 3)
+
+    result = marketpipe("status", "--json", "--config", filled)
+    told = marketpipe("status", "--json", "--files", "--config", filled)
+
+    ledger = json.loads(result.stdout)["markets"]
+    assert result.stderr == "note: more than 3 files: from the ledger; --files reads every footer\n"
+    assert json.loads(told.stdout)["markets"] == footers
+    for market, found in footers.items():
+        raw = found["tables"]["raw_bars_1m"]
+        assert ledger[market]["symbol_days"] == found["symbol_days"]
+        assert ledger[market]["tables"]["raw_bars_1m"] == {**raw, "files": None, "bytes": None}
+        assert ledger[market]["tables"]["bars_1m"]["bars"] == found["tables"]["bars_1m"]["bars"]
+
+
 def test_status_of_an_empty_lake_says_how_to_fill_it(tmp_path: Path) -> None:
     result = marketpipe("status", "--config", configured(tmp_path))
 
