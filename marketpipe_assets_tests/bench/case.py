@@ -29,6 +29,7 @@ class Case(BaseModel):
     session_count: int
     faults: Mapping[str, float] = {}
     partition: Mapping[str, int | str] = {}
+    first_symbol: int = 0
 
     @property
     def symbol_days(self) -> int:
@@ -36,7 +37,7 @@ class Case(BaseModel):
 
     @property
     def symbols(self) -> Sequence[str]:
-        return [f"S{number:02d}" for number in range(self.symbol_count)]
+        return [f"S{number:02d}" for number in range(self.first_symbol, self.first_symbol + self.symbol_count)]
 
     @cached_property
     def sessions(self) -> Sessions:
