@@ -1,7 +1,8 @@
 """What one tick of the gap healing sensor costs on a large ledger.
 
 By hand: `python -m marketpipe_assets_tests.gap_tick --symbols 500 --years 10 --holes 0.01`. A process of its own makes
-the ledger, another one ticks, so that its peak memory is the tick's. Exits 1 above 2 seconds or 500 MB.
+the ledger, another one ticks, so that its peak memory is the tick's. Exits 1 above 2 seconds of CPU, which other
+processes of the machine do not change, or 500 MB.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from marketpipe_assets.catalog.store import Catalog
-from marketpipe_assets.config import Market
+from marketpipe_assets.config import Market, Partition
 from marketpipe_assets.defs.partitions import Grid
 from marketpipe_assets.defs.wanted import Budget, due, planned, wanted
 from marketpipe_assets.providers.base import Capabilities
@@ -39,6 +40,7 @@ def market_of(symbols: int, years: int) -> Market:
         provider="given",
         symbols=tuple(f"S{number:04}" for number in range(symbols)),
         start=date(datetime.now(UTC).year - years, 1, 2),
+        partition=Partition(symbols=50, dates="month"),  # Dagster takes no more than 100,000 keys
     )
 
 
@@ -66,18 +68,18 @@ def fill(catalog: Catalog, market: Market, holes: float, seed: int = 1) -> tuple
 def tick(url: str, symbols: int, years: int) -> None:
     """One tick, without starting anything; prints what it found, its seconds and its process's peak memory."""
     market = market_of(symbols, years)
-    market.sessions  # noqa: B018  # built when the code location loads
-    began = time.perf_counter()
+    grid = Grid(market)  # built when the code location loads
+    began, worked = time.perf_counter(), time.process_time()
     now = datetime.now(UTC)
     days = due(wanted(Catalog(url), market, now), now)
-    plan = planned(Grid(market), days, Capabilities(), Budget(25, None))
-    seconds = time.perf_counter() - began
+    plan = planned(grid, days, Capabilities(), Budget(25, None))
+    seconds, cpu = time.perf_counter() - began, time.process_time() - worked
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{days.height:,} symbol-days are worth asking for; {len(plan.runs)} runs fit, "
-        f"{plan.left_over:,} symbol-days are left for later: {seconds:.2f} s, {megabytes:.0f} MB"
+        f"{plan.left_over:,} symbol-days are left for later: {seconds:.2f} s ({cpu:.2f} s of CPU), {megabytes:.0f} MB"
     )
-    sys.exit(int(seconds > MOST_SECONDS or megabytes > MOST_MEGABYTES))
+    sys.exit(int(cpu > MOST_SECONDS or megabytes > MOST_MEGABYTES))
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import PARTITION_NAME_TAG
+from dagster._core.storage.tags import MAX_RETRIES_TAG, PARTITION_NAME_TAG
 
 from marketpipe_assets.bars.schema import RAW
 from marketpipe_assets.defs.partitions import Grid, Selection
@@ -25,8 +25,8 @@ LOST, MADE_GOOD = "yes", "made good"
 
 
 def process_tags() -> Mapping[str, str]:
-    """The tag of this process."""
-    return {PROCESS_TAG: _of(os.getpid()) or f"{socket.gethostname()} {os.getpid()} 0"}
+    """The tags of this process's runs. The daemon does not start one again that is lost: the next command does."""
+    return {PROCESS_TAG: _of(os.getpid()) or f"{socket.gethostname()} {os.getpid()} 0", MAX_RETRIES_TAG: "0"}
 
 
 def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:

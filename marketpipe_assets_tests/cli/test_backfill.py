@@ -132,10 +132,13 @@ def test_earlier_names_do_the_same(filled: Path, name: list[str]) -> None:
     assert "nothing to fetch" in done.stdout
 
 
-def test_bars_of_a_killed_run_that_dagster_did_not_hear_of_are_told_and_not_fetched_again(own: Path) -> None:
+def test_bars_of_a_killed_run_that_dagster_did_not_hear_of_are_told_and_not_fetched_again(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = own.parent
+    monkeypatch.setenv("DAGSTER_HOME", str(folder / ".dagster"))
     fetched = ledger(folder)
-    with dg.DagsterInstance.from_config(str(folder / ".dagster")) as instance:
+    with dg.DagsterInstance.get() as instance:
         raw = dg.AssetKey(["shares", "raw_bars_1m"])
         (first, *_) = [run for run in instance.get_runs() if run.job_name == "shares_ingest"]
         instance.wipe_assets([raw])  # as if it had been killed before its events
@@ -150,7 +153,7 @@ def test_bars_of_a_killed_run_that_dagster_did_not_hear_of_are_told_and_not_fetc
         .select("symbol", "session_date", "fetched_at")
         .equals(fetched.select("symbol", "session_date", "fetched_at"))
     )
-    with dg.DagsterInstance.from_config(str(folder / ".dagster")) as instance:
+    with dg.DagsterInstance.get() as instance:
         assert len(instance.get_materialized_partitions(raw)) == 3
         run = instance.get_run_by_id(first.run_id)
     assert run is not None

@@ -44,7 +44,7 @@ def test_nothing_is_removed_without_execute(own: Path) -> None:
     assert files(own) == before
 
 
-def test_files_catalogue_and_dagster_agree_on_what_was_removed(own: Path) -> None:
+def test_files_catalogue_and_dagster_agree_on_what_was_removed(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, ledger = (
         files(with_retention(own)),
         symbol_days_of(Catalog(f"sqlite:///{own.parent}/catalog.sqlite"), "shares"),
@@ -65,7 +65,8 @@ def test_files_catalogue_and_dagster_agree_on_what_was_removed(own: Path) -> Non
     assert rows["bytes"].sum() == freed
     assert rows.height == 9
     assert symbol_days_of(catalog, "shares").equals(ledger)
-    with dg.DagsterInstance.from_config(str(own.parent / ".dagster")) as instance:
+    monkeypatch.setenv("DAGSTER_HOME", str(own.parent / ".dagster"))
+    with dg.DagsterInstance.get() as instance:
         event = instance.get_latest_data_version_record(
             dg.AssetKey(["shares", "bars_1m"]), partition_key="2024-01-02|AAPL"
         )
