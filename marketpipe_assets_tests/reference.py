@@ -13,6 +13,7 @@ from typer.cli import get_docs_for_click
 from typer.main import get_command
 from typer.models import Context
 
+from marketpipe_assets.bars.rules import ACROSS_SESSIONS, LIMITS, RULES, STRUCTURAL, WITHOUT_VOLUME, RuleSet
 from marketpipe_assets.cli.app import app
 from marketpipe_assets.config import MODELS
 from marketpipe_assets.metrics.names import METRICS, Sample, families
@@ -230,7 +231,80 @@ def _kind(name: str) -> str:
     return str(made.type)
 
 
+NOTES: Mapping[str, str] = {
+    "duplicate_ts": "What two copies must share to be identical are their prices, volume, trade count and vwap.",
+    "price_jump": "The limit is the share of the close before by which a bar may open from it. Within a session only.",
+    "overnight_jump": (
+        "The limit is a share as that of `price_jump`. The session before is whichever is judged together with this "
+        "one, so the rule only counts: what is stored of a session follows from that session alone. A move within 5 % "
+        "of a ratio at which shares are split or merged is none."
+    ),
+    "bad_tick": (
+        "The limit is how many times the range of the bars around a wick reaches beyond the open and close of both the "
+        "bar before and the bar after; a wick of less than `bad_tick_floor`, a share of the price, is none. A crash is "
+        "no bad tick: its level stays, so the bar after it is near. Bars before the open and after the close are "
+        "measured by each other."
+    ),
+    "impossible_tick": "The limit is how many times the price of the bars before and after a high or low may be.",
+    "stale_feed": "The limit is how many bars in a row, counted with the first.",
+    "constant_price": "As `stale_feed`; bars count whose volume is above `constant_price_floor`.",
+    "rising_volume": "As `stale_feed`.",
+    "zero_volume_run": "As `stale_feed`.",
+    "volume_spike": "The limit is how many times the mean of the twenty bars before in the session.",
+    "vwap_range": "The limit is the share of the price by which it may lie outside.",
+    "price_range": "The limit is the highest price; the lowest is `price_floor`.",
+    "huge_volume": "The limit is a volume.",
+    "non_positive_price": "The limit is the lowest price; zero itself is refused unless lower prices are allowed.",
+}
+"""Rule → what its sentence leaves open."""
+
+
+def rules() -> str:
+    """Every rule, what follows from it, and its limits by asset class."""
+    parts = [
+        "# Rules",
+        "",
+        "<!-- Written by `python -m marketpipe_assets_tests.reference`. -->",
+        "",
+        (
+            "Every raw bar is judged by every rule. A broken rule of severity `ERROR` puts the bar into "
+            "`quarantined_bars_1m`, `WARN` names it in the bar's `flags`, `INFO` only counts it. A market may set a "
+            "rule's severity and limit below [`rules`](configuration.md#rules); rules marked *fixed* keep theirs: "
+            "longer bars rest on them. What is right all the same can be waived, and what is wrong repaired: see "
+            "[Waivers and repairs](waivers.md)."
+        ),
+        "",
+        "| rule | severity | a good bar | |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| `{name}` | {rule.severity.value}{', fixed' if name in STRUCTURAL | ACROSS_SESSIONS else ''} "
+            f"| {rule.sentence} | {NOTES.get(name, '')} |"
+            for name, rule in RULES.items()
+        ),
+        "",
+        (
+            "Ids stand in files, metadata and metrics, and are never used for another rule. Rules that need a volume "
+            f"do not apply to {' and '.join(sorted(WITHOUT_VOLUME))}: "
+            f"{', '.join(f'`{name}`' for name, rule in RULES.items() if rule.needs_volume)}."
+        ),
+        "",
+        "## Limits",
+        "",
+        f"| limit | {' | '.join(LIMITS)} |",
+        f"| --- |{' --- |' * len(LIMITS)}",
+        *(
+            f"| `{name}` | {' | '.join(f'{RuleSet(each).limits[name]:,g}' for each in LIMITS)} |"
+            for name in LIMITS["equity"]
+        ),
+        "",
+        "`inf`: nothing is above it.",
+        "",
+    ]
+    return "\n".join(parts)
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
+    "rules.md": rules,
     "configuration.md": configuration,
     "cli.md": commands,
     "metrics.md": metrics,
