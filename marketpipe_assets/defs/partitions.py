@@ -20,6 +20,7 @@ from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.catalog.groups import keep_order, order_of
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
+from marketpipe_assets.defs.keys import RememberedPartitions
 
 WHOLE_RANGE = dg.BackfillPolicy.single_run()
 MOST_KEYS = 100_000  # what Dagster advises per asset; past it pages and ticks slow sharply
@@ -80,9 +81,7 @@ class Grid:
         """Days without a session have no key; months have one each, the one that is running among them."""
         sessions = self.market.sessions
         dates = _days(sessions) if self.market.partition.dates == "day" else _months(sessions)
-        return dg.MultiPartitionsDefinition(
-            {"date": dates, "symbol": dg.StaticPartitionsDefinition(list(self.columns))}
-        )
+        return RememberedPartitions({"date": dates, "symbol": dg.StaticPartitionsDefinition(list(self.columns))})
 
     def selection(self, keys: Iterable[str], run: dg.DagsterRun | None = None) -> Selection:
         """The symbols and sessions of partition keys; of a run's, those its tags leave.

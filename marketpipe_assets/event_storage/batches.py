@@ -16,6 +16,7 @@ from marketpipe_assets.event_storage.versions import is_tested
 
 BATCH_SIZE = "1000"  # events: larger batches are no cheaper, and other writers wait for this one
 INDEXED = frozenset({*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS})
+TAGGED = frozenset({dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION})
 
 Storage = TypeVar("Storage", bound=SqlEventLogStorage)
 
@@ -58,7 +59,9 @@ class Batches(SqlEventLogStorage):
         self, connection: Connection, events: Sequence[dg.EventLogEntry], rows: Sequence[Row], ids: Sequence[int]
     ) -> None:
         """What is written of events beside their rows: tags, the last event of each asset, evaluations of checks."""
-        self._store_asset_event_tags(connection, events, ids)
+        tagged = [(each, number) for each, number in zip(events, ids, strict=True) if each.dagster_event_type in TAGGED]
+        if tagged:
+            self._store_asset_event_tags(connection, *map(list, zip(*tagged, strict=True)))
         for place in _last_of_each_asset(rows):
             self._store_asset_event(connection, events[place], ids[place])
         for event, number in zip(events, ids, strict=True):
