@@ -159,16 +159,20 @@ def _free_port() -> int:
 
 
 @contextmanager
-def deployed(folder: Path, configuration: str, postgres: Server, **secrets: str) -> Iterator[Deployment]:
-    """Everything but Grafana and the proxy, in the order of the compose file."""
+def deployed(folder: Path, configuration: Callable[[], str], postgres: Server, **secrets: str) -> Iterator[Deployment]:
+    """Everything but Grafana and the proxy, in an order the compose file allows.
+
+    The configuration is asked for again just before the code location reads it: it may tell a time that is near.
+    """
     for statement in (ROOT / "docker" / "databases.sql").read_text().split(";"):
         if "CREATE" in statement:
             postgres.execute(statement[statement.index("CREATE") :])
-    deployment = Deployment(folder, configuration, postgres)
+    deployment = Deployment(folder, configuration(), postgres)
     try:
         deployment.run("setup")
+        (deployment.data / "marketpipe.yaml").write_text(configuration())
         deployment.start("code", **secrets)
-        for service in ("webserver", "viewer", "daemon", "exporter", "prometheus"):
+        for service in ("daemon", "webserver", "viewer", "exporter", "prometheus"):
             deployment.start(service)
         yield deployment
     finally:

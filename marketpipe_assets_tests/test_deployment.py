@@ -157,13 +157,15 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, vendor: VendorServer) -
         pytest.skip(MISSING)
     if shutil.which("prometheus") is None:
         pytest.skip("needs Prometheus (Debian: prometheus)")
-    now = datetime.now(UTC)
-    text = CONFIGURATION.format(
-        url=vendor.url, start=f"{now - timedelta(days=3):%Y-%m-%d}", soon=f"{now + timedelta(minutes=2):%H:%M}"
-    )
+
+    def configuration() -> str:
+        now = datetime.now(UTC)
+        start, soon = f"{now - timedelta(days=3):%Y-%m-%d}", f"{now + timedelta(minutes=3):%H:%M}"
+        return CONFIGURATION.format(url=vendor.url, start=start, soon=soon)
+
     with (
         running_server() as postgres,
-        deployed(tmp_path_factory.mktemp("deployment"), text, postgres, **KEYS) as deployment,
+        deployed(tmp_path_factory.mktemp("deployment"), configuration, postgres, **KEYS) as deployment,
     ):
         yield deployment
 
