@@ -3,6 +3,7 @@
 from fractions import Fraction
 from math import inf
 
+import numpy as np
 import polars as pl
 
 WINDOW = 21  # bars whose middle range is what is usual around a bar
@@ -105,15 +106,10 @@ def overnight_moves(bars: pl.DataFrame) -> pl.Series:
     The close before is that of the symbol's session above in these bars, whichever that is; null too where there is
     none, and where the move is a split (`SPLIT_RATIOS`).
     """
-    moves = pl.Series("overnight", pl.repeat(None, bars.height, dtype=pl.Float64, eager=True))
     firsts = (~bars["follows"]).arg_true()[1:]  # the very first bar has none before it
-    ratio = pl.col("ratio")
-    moved = pl.DataFrame(
-        {"index": firsts, "ratio": (bars["open"].gather(firsts) / bars["close"].gather(firsts - 1)).fill_nan(None)}
-    )
-    same_symbol = bars["symbol"].gather(firsts) == bars["symbol"].gather(firsts - 1)
-    split = pl.any_horizontal((ratio / each - 1).abs() <= SPLIT_TOLERANCE for each in SPLIT_RATIOS)
-    unexplained = moved.filter(same_symbol).filter(~split)
-    if unexplained.is_empty():  # nearly always, and to scatter nothing costs a copy
-        return moves
-    return moves.scatter(unexplained["index"], (unexplained["ratio"] - 1).abs())
+    ratio = (bars["open"].gather(firsts) / bars["close"].gather(firsts - 1)).to_numpy()
+    same_symbol = (bars["symbol"].gather(firsts) == bars["symbol"].gather(firsts - 1)).to_numpy()
+    split = (np.abs(ratio[:, None] / np.array(SPLIT_RATIOS) - 1) <= SPLIT_TOLERANCE).any(axis=1)
+    unexplained = same_symbol & ~split & ~np.isnan(ratio)
+    moves = pl.Series("overnight", pl.repeat(None, bars.height, dtype=pl.Float64, eager=True))
+    return moves.scatter(firsts.filter(pl.Series(unexplained)), np.abs(ratio[unexplained] - 1))
