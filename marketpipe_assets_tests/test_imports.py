@@ -153,7 +153,7 @@ def test_importing_the_configuration_is_quick() -> None:
     assert imported_with(modules_of("config")).isdisjoint({"polars", "pandas", "exchange_calendars", "pyarrow"})
 
 
-HEAVY = {"alembic", "dagster", "duckdb", "exchange_calendars", "matplotlib", "pandas", "pandera", "rich", "sqlalchemy"}
+HEAVY = {"alembic", "dagster", "duckdb", "exchange_calendars", "PIL", "pandas", "pandera", "rich", "sqlalchemy"}
 """Packages that cost a tenth of a second or more: each is imported where it is used."""
 
 
@@ -172,7 +172,7 @@ def test_load_bars_is_imported_with_polars_and_nothing_slower() -> None:
 def test_the_code_location_loads_without_what_only_its_steps_need() -> None:
     loaded = imported_by("from marketpipe_assets.definitions import defs; defs()")
 
-    assert loaded.isdisjoint({"alembic", "duckdb", "matplotlib", "pandera", "yfinance"})
+    assert loaded.isdisjoint({"alembic", "duckdb", "PIL", "pandera", "yfinance"})
 
 
 def imported_with(modules: list[str]) -> set[str]:

@@ -6,12 +6,19 @@ from datetime import date
 from io import BytesIO
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 MOST_SYMBOLS = 60
 MOST_SESSIONS = 130
-LABELS = 26
-FULL, NONE = 1.0, 0.0
+NONE = 0.0
+WIDTH, TALL, TOP, LABEL = 1040, 16, 28, 12  # pixels
+STOPS = (0, 0.9, 0.99, 1)  # most of what differs lies near the whole
+COLOURS = ((165, 0, 38), (244, 109, 67), (254, 224, 139), (26, 152, 80))
+GREY = (217, 217, 217)
+
+Shares = npt.NDArray[np.float64]
+"""One row per symbol, one column per session; NaN where nothing was fetched."""
 
 
 def heat_map(days: pl.DataFrame, symbols: Sequence[str], dates: Sequence[date]) -> str:
@@ -29,7 +36,7 @@ def heat_map(days: pl.DataFrame, symbols: Sequence[str], dates: Sequence[date]) 
         if symbol in row_of and day in column_of:
             shares[row_of[symbol], column_of[day]] = value
     left_out = f"; the {len(rows)} least covered of {len(symbols):,} symbols" if len(rows) < len(symbols) else ""
-    title = f"Share of regular minutes with a valid bar{left_out}"
+    title = f"Share of regular minutes with a valid bar, red to green; grey was never fetched{left_out}"
     return f"![coverage](data:image/png;base64,{b64encode(_drawn(shares, rows, shown, title)).decode()})"
 
 
@@ -41,23 +48,33 @@ def _least_covered(days: pl.DataFrame, symbols: Sequence[str]) -> list[str]:
     return sorted(sorted(symbols, key=lambda symbol: (covered.get(symbol, NONE), symbol))[:MOST_SYMBOLS])
 
 
-def _drawn(
-    shares: np.ndarray[tuple[int, int], np.dtype[np.float64]], rows: list[str], dates: list[date], title: str
-) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes half a second to import
-    from matplotlib.figure import Figure
+def _drawn(shares: Shares, rows: Sequence[str], dates: Sequence[date], title: str) -> bytes:
+    from PIL import Image, ImageDraw, ImageFont
 
-    figure = Figure(figsize=(11, 1.3 + 0.19 * len(rows)), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_facecolor("#d9d9d9")
-    image = axes.imshow(shares, aspect="auto", cmap="RdYlGn", vmin=NONE, vmax=FULL, interpolation="nearest")
-    axes.set_yticks(range(len(rows)), rows, fontsize=7)
-    step = max(1, -(-len(dates) // LABELS))
-    labels = [f"{day}" for day in dates[::step]]
-    axes.set_xticks(range(0, len(dates), step), labels, fontsize=6, rotation=90)
-    axes.set_title(title, fontsize=9)
-    figure.colorbar(image, fraction=0.02, format="{x:.0%}").ax.tick_params(labelsize=6)
-    picture = BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(picture, format="png")
-    return picture.getvalue()
+    font, small = ImageFont.load_default(12), ImageFont.load_default(10)
+    left = 12 + max((int(font.getlength(symbol)) for symbol in rows), default=0)
+    wide = min(max(WIDTH // max(len(dates), 1), 4), 40)
+    low = TOP + TALL * len(rows)
+    picture = Image.new("RGB", (max(left + wide * len(dates) + 12, int(font.getlength(title)) + 24), low + 92), "white")
+    cells = Image.fromarray(_colours(shares)).resize((wide * len(dates), TALL * len(rows)), Image.Resampling.NEAREST)
+    picture.paste(cells, (left, TOP))
+    draw = ImageDraw.Draw(picture)
+    draw.text((12, 6), title, "black", font)
+    for number, symbol in enumerate(rows):
+        draw.text((left - 6, TOP + TALL * number + TALL // 2), symbol, "black", font, anchor="rm")
+    for number in range(0, len(dates), -(-LABEL // wide)):
+        draw.line([(left + wide * number, low), (left + wide * number, low + 4)], "black")
+        label = Image.new("RGB", (int(small.getlength(f"{dates[number]}")) + 1, LABEL), "white")
+        ImageDraw.Draw(label).text((0, 0), f"{dates[number]}", "black", small)
+        picture.paste(label.rotate(90, expand=True), (left + wide * number, low + 6))
+    written = BytesIO()
+    picture.save(written, "png")
+    return written.getvalue()
+
+
+def _colours(shares: Shares) -> npt.NDArray[np.uint8]:
+    """Red for no valid minute, over yellow, to green for all of them; grey for what was never fetched."""
+    there = np.nan_to_num(shares)
+    colours = [np.interp(there, STOPS, [colour[channel] for colour in COLOURS]) for channel in range(3)]
+    unknown = np.isnan(shares)[..., None]
+    return np.where(unknown, GREY, np.stack(colours, axis=-1)).astype(np.uint8)
