@@ -26,7 +26,7 @@ from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.catalog.tables import run_counts, symbol_days
 from marketpipe_assets.lake.scan import bar_counts
 from marketpipe_assets_tests.composed import ROOT, Deployment, compose, deployed, eventually, sample_environment
-from marketpipe_assets_tests.metrics.test_exporter import listeners
+from marketpipe_assets_tests.metrics.test_exporter import LOOPBACK, listeners
 from marketpipe_assets_tests.postgres import HAS_POSTGRES, MISSING, running_server
 from marketpipe_assets_tests.providers.contract import Row
 from marketpipe_assets_tests.providers.test_alpaca import page_of
@@ -330,7 +330,7 @@ def test_dagsters_database_holds_no_secret(deployment: Deployment) -> None:
 
 def test_services_listen_on_loopback_only(deployment: Deployment) -> None:
     for service in ("code", "webserver", "viewer", "exporter", "prometheus"):
-        assert listeners(deployment.process_id(service)) <= {"0100007F"}, service
+        assert listeners(deployment.process_id(service)) <= LOOPBACK, service
 
 
 @pytest.mark.skipif(shutil.which("caddy") is None, reason="needs Caddy (Debian: caddy)")

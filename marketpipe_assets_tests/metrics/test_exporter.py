@@ -128,6 +128,10 @@ def served(tmp_path: Path, port: int) -> Iterator[subprocess.Popen[str]]:
         process.wait(30)
 
 
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+"""127.0.0.1, the same to a socket of IPv6, and ::1."""
+
+
 def listeners(pid: int) -> set[str]:
     """Addresses at which a process listens, as Linux tells them: hexadecimal, the bytes of IPv4 reversed."""
     sockets = {link.readlink().name for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
