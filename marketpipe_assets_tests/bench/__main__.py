@@ -32,7 +32,7 @@ TOPICS = {
 
 def main(arguments: Sequence[str]) -> int:
     options, topics = asked(arguments)
-    console = Console()
+    console = Console(width=max(Console().width, 130))  # units and references in one line
     entries: list[Entry] = []
     for topic in topics:
         began = time.perf_counter()
