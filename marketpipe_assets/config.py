@@ -76,7 +76,7 @@ LEGACY_VARIABLES: Mapping[str, str] = {
             "MP_DISABLE_SQLITE_METRICS",
             "PROMETHEUS_MULTIPROC_DIR",
         ),
-        "metrics of the earlier system are gone; runs and what they wrote show in the web UI",
+        "what runs committed is counted in the catalogue: marketpipe metrics shows and serves it",
     ),
     **dict.fromkeys(
         ("IEX_TOKEN", "MP_IEX_SECRET_TOKEN", "MP_IEX_PUB_TOKEN"),
