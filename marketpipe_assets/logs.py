@@ -56,7 +56,7 @@ class Formatter(logging.Formatter):
         known: dict[str, Any] = {"event": record.getMessage()}
         if (of := record.__dict__.get("dagster_meta")) is not None:
             known |= _of_run(of, self._providers) if "step_key" in of else {"event": of["orig_message"]}  # or of a tick
-            known["event"] += record.getMessage().rpartition(of["orig_message"])[2]  # the error, where there is one
+            known["event"] += record.getMessage().partition(of["orig_message"])[2]  # the error, where there is one
         known |= {key: record.__dict__[key] for key in CONTEXT if record.__dict__.get(key) is not None}
         if "provider" not in known and known.get("market") in self._providers:
             known["provider"] = self._providers[known["market"]]

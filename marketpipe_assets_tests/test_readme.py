@@ -63,17 +63,17 @@ def test_schedule_recipe_asks_for_the_session_and_skips_other_days(tmp_path: Pat
     from marketpipe_assets.defs.market import market_definitions
     from marketpipe_assets.defs.partitions import Grid
 
-    recipe = next(block for block in blocks("python") if "after_close" in block)
+    recipe = next(block for block in blocks("python") if "evening" in block)
     names: dict[str, object] = {}
     exec(recipe, names)
     written = tmp_path / "marketpipe.yaml"
     written.write_text(blocks("yaml")[0])
-    market = load_config(written).markets["us_equities"]
-    schedule = names["after_close"](market)  # type: ignore[operator]  # a function of the README
-    added = dg.Definitions(schedules=[schedule], resources={"lean": None, "lake": None})
+    grid = Grid(load_config(written).markets["us_equities"])
+    schedule = names["evening"](grid)  # type: ignore[operator]  # a function of the README
+    added = dg.Definitions(schedules=[schedule], resources=dict.fromkeys(("lean", "lake", "catalog", "reports")))
 
-    loaded = dg.Definitions.merge(market_definitions(Grid(market)), added)
-    assert loaded.resolve_schedule_def("us_equities_after_close").job_name == "us_equities_ingest"
+    loaded = dg.Definitions.merge(market_definitions(grid), added)
+    assert loaded.resolve_schedule_def("us_equities_evening").job_name == "us_equities_ingest"
 
     def at(day: int) -> object:
         return schedule(dg.build_schedule_context(scheduled_execution_time=datetime(2024, 1, day, 20, 30, tzinfo=UTC)))
