@@ -29,7 +29,18 @@ from pydantic_core import ErrorDetails
 from marketpipe_assets.amendment_files import Scope, repairs_of, waivers_of
 from marketpipe_assets.bars.amendments import Amendments, expired, standing
 from marketpipe_assets.marked_yaml import ConfigError, MarkedDocument, Place, read_marked
-from marketpipe_assets.upkeep import MINUTE_LABEL, MINUTES_KEPT, Age, Alerts, Email, Hold, Schedules, kept_for
+from marketpipe_assets.upkeep import (
+    MINUTE_LABEL,
+    MINUTES_KEPT,
+    Age,
+    Alerts,
+    Clock,
+    Day,
+    Email,
+    Hold,
+    Schedules,
+    kept_for,
+)
 
 if TYPE_CHECKING:
     from marketpipe_assets.bars.reasons import Evidence
@@ -84,22 +95,6 @@ LEGACY_VARIABLES: Mapping[str, str] = {
     ),
 }
 """Variables of the earlier systems that no longer do anything → what to use instead."""
-
-
-def _date(value: object) -> object:
-    if isinstance(value, str):
-        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", value) is None:
-            raise ValueError("expected a date such as 2024-01-02")
-        return date.fromisoformat(value)
-    return value
-
-
-def _time(value: object) -> object:
-    if isinstance(value, str):
-        if re.fullmatch(r"\d{2}:\d{2}", value) is None:
-            raise ValueError("expected a local time such as 09:30")
-        return time.fromisoformat(value)
-    return value
 
 
 def _instant(value: object) -> object:
@@ -207,8 +202,6 @@ def _folder(value: object) -> object:
     return value
 
 
-Date = Annotated[date, BeforeValidator(_date)]
-Time = Annotated[time, BeforeValidator(_time)]
 Name = Annotated[str, AfterValidator(_name)]
 Symbol = Annotated[str, AfterValidator(_symbol)]
 Timeframe = Annotated[str, AfterValidator(_timeframe)]
@@ -244,8 +237,8 @@ class Halt(_Settings):
 class Listing(_Settings):
     """The first session of a symbol, and the one from which it was no longer traded."""
 
-    first: Date | None = None
-    end: Date | None = None
+    first: Day | None = None
+    end: Day | None = None
 
 
 class Partition(_Settings):
@@ -296,11 +289,11 @@ class Market(_Settings):
     name: Name
     calendar: Annotated[str, AfterValidator(_calendar)]
     asset_class: Annotated[str, AfterValidator(_asset_class)]
-    extended_hours: Annotated[tuple[Time, Time], AfterValidator(_in_order)] | None = None
+    extended_hours: Annotated[tuple[Clock, Clock], AfterValidator(_in_order)] | None = None
     provider: Name
     fallbacks: tuple[Name, ...] = ()
     symbols: Annotated[tuple[Symbol, ...], Field(min_length=1), AfterValidator(_sorted)]
-    start: Annotated[Date, AfterValidator(_past)]
+    start: Annotated[Day, AfterValidator(_past)]
     timeframes: Annotated[tuple[Timeframe, ...], AfterValidator(_shortest_first)] = ("5m", "15m", "1h", "1d")
     session: Literal["regular", "extended"] = "regular"
     anchor: Literal["clock", "session"] = "clock"

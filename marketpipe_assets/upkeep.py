@@ -34,7 +34,7 @@ def _age(value: object) -> object:
 def _clock(value: object) -> object:
     if isinstance(value, str):
         if re.fullmatch(r"\d{2}:\d{2}", value) is None:
-            raise ValueError("expected a local time such as 06:00")
+            raise ValueError("expected a local time such as 09:30")
         return time.fromisoformat(value)
     return value
 

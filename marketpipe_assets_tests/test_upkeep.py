@@ -58,7 +58,7 @@ def test_hold_is_of_some_symbols_or_all(tmp_path: Path) -> None:
         ("retention: {4h: 2y}", "expected an age for 1m, 5m, 15m, 1h, 1d, raw_bars_1m"),
         ("hold: [{symbols: AAPL}]", "expected a value, was missing"),
         ("hold: [{reason: x, until: 2024-01-02}]", "unknown key; expected one of reason, symbols, start, end"),
-        ("schedules: {morning: 6}", "expected a local time such as 06:00, was '6'"),
+        ("schedules: {morning: 6}", "expected a local time such as 09:30, was '6'"),
         ("schedules: {enable: true}", "unknown key (did you mean enabled?)"),
     ],
 )
