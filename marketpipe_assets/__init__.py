@@ -1,5 +1,8 @@
 """Minute bars as a Dagster asset graph. This module imports nothing, so that importing one part costs only that part.
 
-Imports go one way: `bars` ← `providers`, `lake`, `catalog` ← `defs` ← entry points (`definitions`, `query`, `metrics`,
-`cli`), which read `config`. `event_storage` stands apart: Dagster loads it, where its instance's settings name it.
+Imports go one way: `bars` ← `providers`, `lake`, `catalog` ← `defs` ← entry points (`definitions`, `query` with
+`as_of`, `metrics`, `cli`), which read `config`. What `config` is made of stands beside it: `marked_yaml`,
+`amendment_files` (waivers and repairs), `upkeep` (what runs by itself). `reports`, `alerts` and `logs` are how runs
+speak to people.
+`event_storage` and `run_launcher` stand apart: Dagster loads them, where its instance's settings name them.
 """
