@@ -86,6 +86,11 @@ METRICS: Mapping[str, Kind] = {
     "mp_backfill_gaps_found_total": Kind(
         CounterMetricFamily, ("provider", "reason"), "Minutes that were found missing, by reason."
     ),
+    "mp_backfill_gap_latency_seconds": Kind(
+        HistogramMetricFamily,
+        ("provider",),
+        "From asking again for a symbol-day with gaps to the bars that filled it; the last time of each.",
+    ),
     "mp_processing_time_seconds": Kind(
         SummaryMetricFamily, ("operation", "provider"), "Seconds that runs spent: ingest, validate, aggregate."
     ),

@@ -23,9 +23,8 @@ from marketpipe_assets.catalog.tables import (
     run_seconds,
     symbol_days,
 )
-from marketpipe_assets.catalog.tables import (
-    requests as traffic,
-)
+from marketpipe_assets.catalog.tables import asked as tries
+from marketpipe_assets.catalog.tables import requests as traffic
 from marketpipe_assets.config import Config, Market
 from marketpipe_assets.definitions import provider_of
 from marketpipe_assets.metrics.names import COUNTED, PRUNED, PRUNED_BYTES, Sample, Samples, one
@@ -66,6 +65,7 @@ def history_samples(config: Config, catalog: Catalog, now: datetime) -> Samples:
         yield from _counted(connection, config)
         yield from _seconds(connection, config)
         yield from _traffic(connection, config)
+        yield from _filled(connection, config)
         restated = sa.select(restatements.c.market, sa.func.count()).group_by(restatements.c.market)
         found = dict.fromkeys(config.markets, 0)
         found.update((name, count) for name, count in connection.execute(restated))
@@ -166,6 +166,27 @@ def _seconds(connection: sa.Connection, config: Config) -> Samples:
         found[key[0], key[1]] = (count, seconds)
     for labels, value in sorted(found.items()):
         yield Sample("mp_processing_time_seconds", labels, value)
+
+
+FILLED_WITHIN = (0.5, 1, 2, 5, 10, 30, 60, 120)
+"""Upper bounds in seconds."""
+
+
+def _filled(connection: sa.Connection, config: Config) -> Samples:
+    """How long it took from asking for gaps to the bars that filled them."""
+    day, last = symbol_days.c, tries.c
+    same = (day.market == last.market) & (day.symbol == last.symbol) & (day.session_date == last.session_date)
+    filled = sa.and_(day.fetched_at >= last.last_asked_at, day.vendor_gap + day.not_yet_published == 0)
+    select = (
+        sa.select(day.provider, day.fetched_at, last.last_asked_at).join_from(tries, symbol_days, same).where(filled)
+    )
+    seconds: dict[str, list[float]] = {market.provider: [] for market in config.markets.values()}
+    for provider, fetched_at, asked_at in connection.execute(select):
+        seconds.setdefault(provider or "", []).append((fetched_at - asked_at).total_seconds())
+    for provider, each in sorted(seconds.items()):
+        buckets = [(str(bound), sum(value <= bound for value in each)) for bound in FILLED_WITHIN]
+        whole = (*buckets, ("+Inf", len(each)))
+        yield Sample("mp_backfill_gap_latency_seconds", (provider,), (whole, sum(each)))
 
 
 def feeds(config: Config) -> list[tuple[str, str]]:

@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 import pytest
 
+from marketpipe_assets.catalog.rows import upsert
 from marketpipe_assets.catalog.store import Catalog
+from marketpipe_assets.catalog.tables import asked
 from marketpipe_assets.config import Config
 from marketpipe_assets.metrics.names import METRICS, Sample, families
 from marketpipe_assets.metrics.sources import (
@@ -104,6 +107,28 @@ def test_an_empty_ledger_has_no_ratio_and_everything_is_due(config: Config, cata
 
     assert ("mp_coverage_ratio", "shares", "20") not in found
     assert found["mp_sessions_behind", "shares"] == 4
+
+
+def test_a_gap_that_was_asked_for_and_filled_counts_with_its_seconds(config: Config, catalog: Catalog) -> None:
+    ask_again(catalog, "ACME", FRIDAY, FRIDAY_EVENING)
+    hold(catalog, "ACME", FRIDAY, fetched_at=FRIDAY_EVENING + timedelta(seconds=7))
+    ask_again(catalog, "ACME", THURSDAY, FRIDAY_EVENING)
+    hold(catalog, "ACME", THURSDAY, fetched_at=FRIDAY_EVENING + timedelta(seconds=7), vendor_gap=9)
+    ask_again(catalog, "BOLT", FRIDAY, FRIDAY_EVENING)
+    hold(catalog, "BOLT", FRIDAY, fetched_at=FRIDAY_EVENING - timedelta(seconds=7))
+
+    buckets, seconds = values(history_samples(config, catalog, FRIDAY_EVENING))[
+        "mp_backfill_gap_latency_seconds", "given"
+    ]
+
+    assert seconds == 7
+    assert dict(buckets) == {"0.5": 0, "1": 0, "2": 0, "5": 0, "10": 1, "30": 1, "60": 1, "120": 1, "+Inf": 1}
+
+
+def ask_again(catalog: Catalog, symbol: str, day: date, at: datetime) -> None:
+    row = {"market": "shares", "symbol": symbol, "session_date": day, "tries": 1, "last_asked_at": at, "outcome": "gap"}
+    with catalog.begin() as connection:
+        upsert(connection, asked, pl.DataFrame([row]))
 
 
 def test_counts_are_sums_of_what_runs_committed(config: Config, catalog: Catalog) -> None:
