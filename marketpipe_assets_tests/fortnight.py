@@ -7,6 +7,7 @@ Easter in Stockholm there are a half day (28 March), holidays (29 March and 1 Ap
 """
 
 import datetime as dt
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -42,6 +43,7 @@ CORRECTED = {
 GAP, GAP_UNTIL = (date(2024, 3, 25), "VOLV"), datetime(2024, 3, 27, 20, tzinfo=UTC)
 NEVER_TRADED = (date(2024, 4, 3), "ABB", 100, 103)  # three minutes that nobody has
 
+KEYS = ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY")  # without them nothing is asked
 CONFIGURATION = """
 config_version: 1
 lake: ./lake
@@ -260,6 +262,7 @@ def report(outcome: Outcome) -> str:
 
 
 def main() -> int:
+    os.environ.update(dict.fromkeys(KEYS, "invented"))
     with tempfile.TemporaryDirectory() as folder:
         outcome = live(Path(folder))
     print(report(outcome))

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from marketpipe_assets_tests.fortnight import live, problems, report
+from marketpipe_assets_tests.fortnight import KEYS, live, problems, report
 
 
 def test_every_hole_is_healed_or_explained_and_nothing_is_asked_for_needlessly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY"):
+    for name in KEYS:
         monkeypatch.setenv(name, "invented")
 
     outcome = live(tmp_path)
