@@ -37,10 +37,10 @@ def content_hashes(bars: pl.DataFrame) -> pl.DataFrame:
     """
     if bars.is_empty():
         return pl.DataFrame(schema=COLUMNS)
-    grouped, first = bars, _runs(bars)
+    grouped, first = bars, symbol_day_starts(bars)
     if bars.select(KEY)[first].is_duplicated().any():
         grouped = bars.with_row_index().sort(pl.col("index").min().over(KEY), maintain_order=True)
-        first = _runs(grouped)
+        first = symbol_day_starts(grouped)
     count = np.diff(np.append(first, grouped.height))
     number = np.arange(1, grouped.height + 1, dtype=np.uint64)
     number -= np.repeat(first.astype(np.uint64), count)
@@ -62,8 +62,8 @@ def changed_days(before: pl.DataFrame, after: pl.DataFrame) -> frozenset[date]:
     return frozenset(joined.filter(differ)["session_date"])
 
 
-def _runs(bars: pl.DataFrame) -> npt.NDArray[np.int64]:
-    """Where each run of rows of one symbol-day begins."""
+def symbol_day_starts(bars: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """The first row of each run of rows of one symbol-day; a symbol-day whose rows are not together has several."""
     symbol, day = bars["symbol"], bars["session_date"]
     new = (symbol != symbol.shift()) | (day != day.shift())
     return new.fill_null(True).arg_true().to_numpy().astype(np.int64)

@@ -126,8 +126,8 @@ class Sessions:
 
     def asked(self, bars: pl.DataFrame, dates: Sequence[date]) -> pl.DataFrame:
         """Bars, of an assigned frame, in the windows of these sessions or on the closed days before them."""
-        ours = bars["session_date"].is_in(self.owned_dates(dates))
-        return bars.filter(ours & (self.in_window(bars) | bars["session"].is_null()))
+        ours = bars["session_date"].is_in(self.owned_dates(dates)) & (self.in_window(bars) | bars["session"].is_null())
+        return bars if ours.all() else bars.filter(ours)
 
     def in_window(self, bars: pl.DataFrame) -> pl.Series:
         """Whether each bar of an assigned frame lies in its session's window; false on a closed day."""

@@ -1,13 +1,16 @@
 """What is checked of the bars at rest after a run wrote them. Rules for single bars are in bars/rules.py."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
+from marketpipe_assets.bars.content import KEY, symbol_day_starts
 from marketpipe_assets.bars.quotes import ASK, BID, crossed, pairs
 from marketpipe_assets.bars.timeframes import Timeframe
 from marketpipe_assets.config import Market
@@ -16,9 +19,8 @@ from marketpipe_assets.defs.assets.resampled import timeframes_of
 from marketpipe_assets.defs.assets.validated import QUARANTINED, VALID
 from marketpipe_assets.defs.metadata import markdown
 from marketpipe_assets.defs.partitions import Grid, Selection
-from marketpipe_assets.lake.scan import bar_counts, read_bars
+from marketpipe_assets.lake.scan import bar_counts, counted, read_bars
 
-KEY = ("symbol", "session_date")
 MINUTES = (RAW, VALID, QUARANTINED)
 SHOWN = 20
 RECENT_SESSIONS = 20
@@ -41,27 +43,43 @@ class Evidence:
     @cached_property
     def counts(self) -> pl.DataFrame:
         """`symbol`, `session_date` and the bars of each minute table; 0 where there are none."""
-        owned = self.market.sessions.owned_dates(self.selection.dates)
-        tables = (
-            bar_counts(self.lake, self.market.name, table, self.selection.symbols, owned).with_columns(
-                pl.lit(table).alias("table")
-            )
-            for table in MINUTES
-        )
+        of_others = {
+            table: bar_counts(self.lake, self.market.name, table, self.selection.symbols, self._owned)
+            for table in (RAW, QUARANTINED)
+        }
+        tables = [
+            each.with_columns(table=pl.lit(table))
+            for table, each in (of_others | {VALID: counted(self._valid)}).items()
+        ]
         wide = pl.concat(tables).pivot("table", index=KEY, values="bars", on_columns=MINUTES)
         return wide.with_columns(pl.col(MINUTES).fill_null(0))
 
     @cached_property
     def bars(self) -> pl.DataFrame:
-        """The valid minute bars."""
-        return read_bars(self.lake, self.market.name, VALID, *self.selection)
+        """The valid minute bars of the sessions."""
+        ours = self._valid["session_date"].is_in(list(self.selection.dates))
+        return self._valid if ours.all() else self._valid.filter(ours)
+
+    @cached_property
+    def _valid(self) -> pl.DataFrame:
+        """Those of the closed days before a session as well, which a waiver can let in."""
+        return read_bars(self.lake, self.market.name, VALID, self.selection.symbols, self._owned)
+
+    @cached_property
+    def _owned(self) -> Sequence[date]:
+        return self.market.sessions.owned_dates(self.selection.dates)
 
     def volumes(self, table: str) -> pl.DataFrame:
         """`symbol`, `session_date` and the volume of `all` bars and of the `regular` ones."""
         columns = ("symbol", "session_date", "volume", "session")
         bars = read_bars(self.lake, self.market.name, table, *self.selection, columns=columns)
-        regular = pl.col("volume").filter(pl.col("session") == "regular")
-        return bars.group_by(KEY).agg(pl.col("volume").sum().alias("all"), regular.sum().alias("regular"))
+        starts = symbol_day_starts(bars)
+        volume, regular = bars["volume"].to_numpy(), (bars["session"] == "regular").fill_null(False).to_numpy()
+        sums = {"all": volume, "regular": np.where(regular, volume, 0)}
+        days = bars.select(KEY)[starts].with_columns(
+            pl.Series(name, np.add.reduceat(values, starts) if starts.size else values) for name, values in sums.items()
+        )
+        return days.group_by(KEY).sum()
 
 
 class Verdict(NamedTuple):

@@ -14,18 +14,19 @@ class RememberedPartitions(dg.MultiPartitionsDefinition):
     """
 
     # each in one assignment: threads of a code server ask at the same time
-    _all: tuple[Sequence[str], Sequence[MultiPartitionKey]] = ((), ())
+    _all: tuple[str | None, Sequence[MultiPartitionKey]] = (None, ())
     _last: tuple[dg.PartitionKeyRange | None, Sequence[str]] = (None, ())
 
     def get_partition_keys(
         self, current_time: datetime | None = None, dynamic_partitions_store: DynamicPartitionsStore | None = None
     ) -> Sequence[MultiPartitionKey]:
-        """Made anew when a session has been added."""
-        dates = list(self.get_partitions_def_for_dimension("date").get_partition_keys(current_time))
-        of_dates, keys = self._all
-        if of_dates != dates:
-            keys = super().get_partition_keys(current_time, dynamic_partitions_store)
-            self._all = dates, keys
+        """Made anew when a session has been added; days follow one another, so that the last one tells."""
+        with dg.partition_loading_context(current_time, dynamic_partitions_store):
+            last = self.get_partitions_def_for_dimension("date").get_last_partition_key()
+            up_to, keys = self._all
+            if up_to != last:
+                keys = super().get_partition_keys(current_time, dynamic_partitions_store)
+                self._all = last, keys
         return list(keys)
 
     def get_partition_keys_in_range(  # type: ignore[override]  # as Dagster's own, which narrows it

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from marketpipe_assets.bars.clock import days_of
+from marketpipe_assets.bars.content import KEY, symbol_day_starts
 from marketpipe_assets.bars.schema import columns_of, empty
 from marketpipe_assets.lake.layout import BarFile, folder_symbol, period_of
 from marketpipe_assets.lake.parquet import Content, DamagedFile, check_footer, content_of
@@ -145,8 +146,14 @@ def _arrow_schema(table: str) -> pa.Schema:
 
 def bar_counts(lake: Path, market: str, table: str, symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:
     """How many bars are stored: `symbol`, `session_date`, `bars`; no row where there is none."""
-    stored = read_bars(lake, market, table, symbols, dates, columns=("symbol", "session_date"))
-    return stored.group_by("symbol", "session_date", maintain_order=True).agg(pl.len().cast(pl.Int64).alias("bars"))
+    return counted(read_bars(lake, market, table, symbols, dates, columns=KEY))
+
+
+def counted(bars: pl.DataFrame) -> pl.DataFrame:
+    """`symbol`, `session_date`, `bars` of a frame, in order of appearance."""
+    starts = symbol_day_starts(bars)
+    rows = pl.Series("bars", np.diff(starts, append=bars.height), dtype=pl.Int64)
+    return bars.select(KEY)[starts].with_columns(rows).group_by(KEY, maintain_order=True).sum()
 
 
 def held(lake: Path, market: str) -> Mapping[str, Sequence[str]]:

@@ -66,12 +66,14 @@ def ask(
         else:
             said[name] = f"{answer.bars.height:,} bars for {wanted.height:,} symbol-days{answer.dropped}"
             bars = pl.concat([bars, answer.bars])
+            if len(said) == len(providers) and not failures:
+                break
             wanted = wanted.join(answer.bars.select(KEY).unique(), on=KEY, how="anti", maintain_order="left")
         if wanted.is_empty():
             break
     if failures and not wanted.is_empty():
         raise failures[0]
-    return Answered(bars.sort(KEY, maintain_order=True), said)
+    return Answered(_in_order(bars), said)
 
 
 def _answer(provider: BarProvider, sessions: Sessions, wanted: pl.DataFrame) -> "_Answer":
@@ -82,10 +84,20 @@ def _answer(provider: BarProvider, sessions: Sessions, wanted: pl.DataFrame) -> 
         raise ProviderError(f"expected bars of {', '.join(symbols)}, was also {', '.join(foreign)}")
     assigned = sessions.assign(vendor)
     bars = sessions.asked(assigned, dates)
+    outside = assigned.height - bars.height
+    if wanted.height == len(symbols) * len(dates):
+        return _Answer(bars, outside)
     leads_to = bars.with_columns(sessions.owners(bars).alias("owner"))  # a closed day's bars go with the session after
     ours = wanted.rename({"session_date": "owner"})
     kept = leads_to.join(ours, on=("symbol", "owner"), how="semi", maintain_order="left").select(*BAR_COLUMNS)
-    return _Answer(kept, assigned.height - bars.height)
+    return _Answer(kept, outside)
+
+
+def _in_order(bars: pl.DataFrame) -> pl.DataFrame:
+    """By symbol and session. Most answers are, and to look takes a quarter of what sorting takes."""
+    symbol, day = pl.col(KEY[0]), pl.col(KEY[1])
+    follows = (symbol > symbol.shift()) | ((symbol == symbol.shift()) & (day >= day.shift()))
+    return bars if bars.select(follows.all()).item() else bars.sort(KEY, maintain_order=True)
 
 
 def _symbol_days(symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:
