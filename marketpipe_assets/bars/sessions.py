@@ -52,9 +52,9 @@ class Sessions:
         self._days = days_of(self.table["session_date"])
         self._minutes = {name: minutes_of(self.table[name]) for name in ("open", "close", "window_start", "window_end")}
 
-    @property
+    @cached_property
     def dates(self) -> Sequence[date]:
-        return self.table["session_date"].to_list()
+        return tuple(self.table["session_date"])
 
     def between(self, first: date, end: date) -> Sequence[date]:
         """Session dates in `[first, end)`."""
@@ -148,10 +148,9 @@ class Sessions:
 
         So every date belongs to one session, and a partition can be replaced whole.
         """
-        position = {day: number for number, day in enumerate(self.dates)}
         owned: set[date] = set()
         for day in dates:
-            number = position[day]
+            number = self._numbers[day]
             previous = self.dates[number - 1] if number else day - timedelta(days=1)
             owned.update(previous + timedelta(days=n) for n in range(1, (day - previous).days + 1))
         return sorted(owned)
@@ -174,6 +173,10 @@ class Sessions:
         if day not in self._ends:
             self.rows([day])  # says that there is no such session
         return self._ends[day]
+
+    @cached_property
+    def _numbers(self) -> Mapping[date, int]:
+        return {day: number for number, day in enumerate(self.dates)}
 
     @cached_property
     def _ends(self) -> Mapping[date, datetime]:

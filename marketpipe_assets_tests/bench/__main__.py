@@ -50,7 +50,12 @@ def asked(arguments: Sequence[str]) -> tuple[Options, Sequence[str]]:
     parser.add_argument("--symbols", type=int, default=Options().symbols)
     parser.add_argument("--sessions", type=int, default=Options().sessions)
     parser.add_argument("--turns", type=int, default=Options().turns, help="the least of them counts")
-    parser.add_argument("--dagster-runs", type=int, default=Options().dagster_runs, help="0 leaves Dagster out")
+    parser.add_argument(
+        "--dagster-runs",
+        type=int,
+        default=Options().dagster_runs,
+        help="the least of them counts; 0 leaves Dagster out",
+    )
     parser.add_argument("--folder", type=Path, help="where to write; the system's temporary folder where not given")
     parser.add_argument("--arctic", type=Path, help="a Python that has arcticdb; without it ArcticDB is left out")
     chosen = vars(parser.parse_args(arguments))

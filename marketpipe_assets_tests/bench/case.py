@@ -12,16 +12,15 @@ from marketpipe_assets.bars.sessions import Sessions, sessions
 from marketpipe_assets.providers.synthetic import SyntheticProvider
 
 MARKET = "bench"
-WARM_UP = "WARM"
-"""A symbol of the market that is not measured, and in a group of its own."""
-
 CALENDAR = "XNYS"
 START = date(2024, 1, 2)  # the first session that closes early comes 125 sessions later: all have 390 minutes
 TIMEFRAMES = ("5m", "15m", "1h", "1d")
 
 
 class Case(BaseModel):
-    """`faults` are rates per symbol-session, as the synthetic provider takes them; `partition` is a market's."""
+    """`faults` are rates per symbol-session, as the synthetic provider takes them; `partition` is a market's, which has
+    as many symbols `batches` times: those of the case, and others that warm a process up or are measured again.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,6 +29,7 @@ class Case(BaseModel):
     faults: Mapping[str, float] = {}
     partition: Mapping[str, int | str] = {}
     first_symbol: int = 0
+    batches: int = 1
 
     @property
     def symbol_days(self) -> int:
@@ -37,7 +37,12 @@ class Case(BaseModel):
 
     @property
     def symbols(self) -> Sequence[str]:
-        return [f"S{number:02d}" for number in range(self.first_symbol, self.first_symbol + self.symbol_count)]
+        return self.batch(0)
+
+    def batch(self, number: int) -> Sequence[str]:
+        """The case's own symbols are batch 0."""
+        first = self.first_symbol + number * self.symbol_count
+        return [f"S{number:02d}" for number in range(first, first + self.symbol_count)]
 
     @cached_property
     def sessions(self) -> Sessions:
@@ -67,7 +72,7 @@ class Case(BaseModel):
                     "calendar": CALENDAR,
                     "asset_class": "equity",
                     "provider": "synthetic",
-                    "symbols": [*self.symbols, WARM_UP],
+                    "symbols": [symbol for number in range(self.batches) for symbol in self.batch(number)],
                     "start": f"{START}",
                     "timeframes": list(TIMEFRAMES),
                     "max_quarantined_share": 1,

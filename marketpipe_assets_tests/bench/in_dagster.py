@@ -1,6 +1,8 @@
-"""One Dagster run over the whole case, in this process, on an instance of its own."""
+"""Dagster runs over the symbols of a case and others, in this process, on an instance of their own."""
 
 import os
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 
@@ -11,7 +13,7 @@ from marketpipe_assets.config import export_dagster_home, load_config
 from marketpipe_assets.defs.jobs import ingest_job_name
 from marketpipe_assets.defs.launch import run_job
 from marketpipe_assets.defs.partitions import Grid, Selection
-from marketpipe_assets_tests.bench.case import MARKET, WARM_UP, Case
+from marketpipe_assets_tests.bench.case import MARKET, Case
 
 SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -26,16 +28,15 @@ def prepare(case: Case, lake: Path) -> None:
     export_dagster_home(load_config())
 
 
-def warm_up(case: Case, lake: Path) -> None:
-    """Ingest one symbol-day that is none of the case's, and take its files away: what a process does once is done."""
-    ingest(Selection([WARM_UP], case.dates[:1]))
-    for folder in (lake / MARKET).glob(f"*/symbol={WARM_UP}"):
-        rmtree(folder)
-
-
-def pipeline(case: Case) -> None:
-    """Ingest the case through the market's job."""
-    ingest(Selection(case.symbols, case.dates))
+def pipelines(case: Case, lake: Path) -> Iterator[Callable[[], None]]:
+    """Ingest a batch of symbols through the market's job, for each batch; the case's own is the last, and what it
+    stores is all that the lake then holds.
+    """
+    for number in reversed(range(case.batches)):
+        yield partial(ingest, Selection(case.batch(number), case.dates))
+        for symbol in case.batch(number) if number else ():
+            for folder in (lake / MARKET).glob(f"*/symbol={symbol}"):
+                rmtree(folder)
 
 
 def ingest(selection: Selection) -> None:

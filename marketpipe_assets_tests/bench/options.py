@@ -10,6 +10,6 @@ class Options(NamedTuple):
     symbols: int = 20
     sessions: int = 60
     turns: int = 12
-    dagster_runs: int = 1
+    dagster_runs: int = 3
     folder: Path | None = None
     arctic: Path | None = None

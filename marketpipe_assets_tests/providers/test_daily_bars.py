@@ -354,7 +354,7 @@ def test_synthetic_days_are_what_its_minutes_without_faults_add_up_to() -> None:
     assert acme["high"] == minutes["high"].max()
     assert acme["close"] == minutes["close"][-1]
     assert acme["volume"] == pytest.approx(minutes["volume"].sum())
-    assert sessions("XNYS", MONDAY, WEDNESDAY).dates == [MONDAY, TUESDAY]
+    assert sessions("XNYS", MONDAY, WEDNESDAY).dates == (MONDAY, TUESDAY)
 
 
 @pytest.mark.parametrize("kind", sorted(set(PROVIDERS) - {"massive_flat"}))
