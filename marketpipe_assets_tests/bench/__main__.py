@@ -21,6 +21,7 @@ RESULTS = Path("bench.json")
 
 TOPICS = {
     "pipeline": "from vendor bars to every table: functions and a Dagster run, against the leanest script",
+    "backfill": "100 symbols × 252 sessions, from the provider to every table: marketpipe backfill, against the script",
     "validation": "every rule over all bars in one call, against the rules as plain polars expressions",
     "reads": "load_bars, against polars that knows the paths and against ArcticDB",
     "startup": "the command, load_bars and the code location, until they can be used",
