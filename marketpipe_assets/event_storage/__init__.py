@@ -15,9 +15,12 @@ They rest on these internals of Dagster, and hand over to its own storages outsi
   one asset the last of each type is enough.
 - In SQLite an id of `event_logs` is the largest one plus one, as it gives where a table has no AUTOINCREMENT; in
   Postgres it comes from the sequence of the column. Who reads across runs asks for ids above the last one seen.
-- In SQLite `_initialized_dbs` names the files whose tables exist, and `_connect` makes them; `_db_lock` is held while a
-  thread of this process is connected. In Postgres `_connect` gives a connection, and the driver is psycopg2. Stock
-  sends a NOTIFY for each event, which nothing has listened to since Dagster polls.
+- In SQLite `_initialized_dbs` names the files whose tables exist, and `_initdb` makes them: all of
+  `SqlEventLogStorageMetadata`, with alembic's newest revision. `run_connection` and `index_connection` call `_connect`,
+  and `_db_lock` is held while a thread of this process is connected. `has_table` is also called under that lock. Who
+  follows a run watches its file, not that of its WAL.
+- In Postgres `_connect` gives a connection, and the driver is psycopg2. Stock sends a NOTIFY for each event, which
+  nothing has listened to since Dagster polls.
 - `DagsterInstance.handle_new_event` gathers events into batches where `DAGSTER_EVENT_BATCH_SIZE` is set, and stores
   the events of a batch one by one after an error: an error must leave nothing of the batch behind.
 

@@ -36,7 +36,7 @@ class Batches(SqlEventLogStorage):
         if is_indexed(event):
             self._store([event])
         else:
-            super().store_event(event)
+            self._store_aside(event)
 
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         """All of the events or, where this raises, none. Events of several runs are stored one by one."""
@@ -54,6 +54,10 @@ class Batches(SqlEventLogStorage):
 
     def _store(self, events: Sequence[dg.EventLogEntry]) -> None:
         raise NotImplementedError
+
+    def _store_aside(self, event: dg.EventLogEntry) -> None:
+        """An event that is asked for in its run only."""
+        super().store_event(event)
 
     def _store_beside(
         self, connection: Connection, events: Sequence[dg.EventLogEntry], rows: Sequence[Row], ids: Sequence[int]

@@ -3,10 +3,10 @@
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import dagster as dg
 from dagster._config import Field, StringSource
@@ -14,13 +14,12 @@ from dagster._config.config_schema import UserConfigSchema
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
-from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 
 from marketpipe_assets.event_storage.batches import Batches, Open, tested_or_stock
+from marketpipe_assets.event_storage.files import Files, has_tables
 from marketpipe_assets.event_storage.rows import rows_of
 
 LAST_OF_A_RUN = frozenset(
@@ -28,6 +27,7 @@ LAST_OF_A_RUN = frozenset(
 )
 
 COLUMNS = "run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition"
+INSERT = f"INSERT INTO run.event_logs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - ours
 NEXT_ID = "SELECT coalesce(max(id), 0) + 1 FROM main.event_logs"
 HELD = "SELECT 1 FROM main.event_logs WHERE id = ? AND event = ?"
 COPY = f"INSERT INTO run.event_logs ({COLUMNS}) SELECT {COLUMNS} FROM main.event_logs AS indexed"  # noqa: S608 - ours
@@ -58,7 +58,9 @@ class BatchedSqliteEventLogStorage(Batches, SqliteEventLogStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._open = Open()
         self._behind: set[str] = set()
+        self._files = Files(self.path_for_shard)
         super().__init__(base_dir, inst_data)  # connects to the index
+        _STORAGES.add(self)
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
@@ -74,8 +76,9 @@ class BatchedSqliteEventLogStorage(Batches, SqliteEventLogStorage):
     def _store(self, events: Sequence[dg.EventLogEntry]) -> None:
         run_id = events[0].run_id
         rows = rows_of(self, events)
+        ended = any(event.dagster_event_type in LAST_OF_A_RUN for event in events)
         with self._transaction(run_id) as connection:
-            if run_id in self._behind or any(event.dagster_event_type in LAST_OF_A_RUN for event in events):
+            if ended or run_id in self._behind:
                 connection.exec_driver_sql(COPY + MISSING, (run_id,))
             first = int(connection.exec_driver_sql(NEXT_ID).scalar_one())
             ids = range(first, first + len(rows))
@@ -84,6 +87,15 @@ class BatchedSqliteEventLogStorage(Batches, SqliteEventLogStorage):
             connection.exec_driver_sql(COPY + FROM_ID, (first,))
             self._store_beside(connection, events, rows, ids)
             self._commit(connection, run_id, (ids[-1], rows[-1]["event"]))
+        if ended or run_id in self._behind:
+            self._let_go()
+
+    def _store_aside(self, event: dg.EventLogEntry) -> None:
+        row = self._event_to_row(event)
+        row["timestamp"] = row["timestamp"].isoformat(" ", "microseconds")
+        with self._of_run(event.run_id) as connection:
+            connection.exec_driver_sql(INSERT, tuple(row.values()))
+            connection.commit()
 
     def _commit(self, connection: Connection, run_id: str, last: tuple[int, str]) -> None:
         try:
@@ -101,9 +113,7 @@ class BatchedSqliteEventLogStorage(Batches, SqliteEventLogStorage):
     @contextmanager
     def _transaction(self, run_id: str) -> Iterator[Connection]:
         """Holds the write locks of the index (`main`) and of the run's file (`run`). Rolls back unless committed."""
-        self._create_tables(run_id)
-        with self._db_lock, self._index.connect() as connection:
-            connection.exec_driver_sql("ATTACH DATABASE ? AS run", (self.path_for_shard(run_id),))
+        with self._of_run(run_id) as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             self._open.connection = connection
             try:
@@ -111,21 +121,64 @@ class BatchedSqliteEventLogStorage(Batches, SqliteEventLogStorage):
             finally:
                 self._open.connection = None
 
-    def _create_tables(self, run_id: str) -> None:
-        for shard in (INDEX_SHARD_NAME, run_id):
-            if shard not in self._initialized_dbs:
-                with self._connect(shard):
-                    pass
+    @contextmanager
+    def _of_run(self, run_id: str) -> Iterator[Connection]:
+        with self._db_lock:
+            self._make_tables(INDEX_SHARD_NAME)
+            self._make_tables(run_id)
+            with self._files.of_run(run_id) as connection:
+                yield connection
+            with suppress(OSError):  # who follows the run watches this file, and not that of the WAL
+                os.utime(self.path_for_shard(run_id))
 
-    @cached_property
-    def _index(self) -> Engine:
-        """Kept, since making one takes longer than connecting. Its connections leave BEGIN and COMMIT to us."""
-        return create_engine(
-            self.conn_string_for_shard(INDEX_SHARD_NAME),
-            poolclass=NullPool,
-            isolation_level="AUTOCOMMIT",
-            connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
-        )
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[Connection]:
+        with self._db_lock:
+            self._make_tables(shard)
+            with self._files.connection(shard) as connection, connection.begin():
+                yield connection
+
+    def _make_tables(self, shard: str) -> None:
+        if shard in self._initialized_dbs and Path(self.path_for_shard(shard)).exists():
+            return
+        with self._files.connection(shard) as connection:
+            made = has_tables(connection)
+            connection.rollback()
+        if not made:
+            with self._files.opening(shard):
+                self._initdb(self._files.engine)
+        self._initialized_dbs.add(shard)
+
+    def has_table(self, table_name: str) -> bool:
+        if self._open.connection:
+            return bool(self._open.connection.dialect.has_table(self._open.connection, table_name))
+        return self._files.has_table(table_name)
+
+    def wipe(self) -> None:
+        self._let_go()
+        super().wipe()
+
+    def dispose(self) -> None:
+        self._let_go()
+        super().dispose()
+
+    def _let_go(self) -> None:
+        with self._db_lock:
+            self._files.close()
+
+
+def _let_all_go() -> None:
+    """Those that no thread is using."""
+    for storage in list(_STORAGES):
+        if storage._db_lock.acquire(blocking=False):  # noqa: SLF001 - of this module
+            try:
+                storage._files.close()  # noqa: SLF001 - the same
+            finally:
+                storage._db_lock.release()  # noqa: SLF001 - the same
+
+
+_STORAGES = WeakSet[BatchedSqliteEventLogStorage]()
+os.register_at_fork(before=_let_all_go)
 
 
 def _default_folder() -> str:
