@@ -92,20 +92,20 @@ def _parts(table: str, bars: pl.DataFrame, market: str) -> Mapping[BarFile, _Par
     if bars.is_empty():
         return {}
     ordered = _ordered(bars, ORDER.get(table, ("symbol", "ts")))
-    firsts = _starts(ordered["symbol"].rle_id().to_numpy(), days_of(ordered["session_date"]))
-    symbol_days = ordered.select(pl.col("symbol", "session_date").gather(firsts))
-    periods = {day: period_of(table, day) for day in symbol_days["session_date"].unique()}
-    starts: dict[BarFile, int] = {}
-    days: dict[BarFile, set[date]] = {}
-    for start, of_symbol, on_day in zip(firsts.tolist(), *symbol_days, strict=True):
-        file = BarFile(market, table, of_symbol, periods[on_day])
-        starts.setdefault(file, start)
-        days.setdefault(file, set()).add(on_day)
-    ends = [*list(starts.values())[1:], ordered.height]
+    number, day = ordered["symbol"].rle_id().to_numpy(), days_of(ordered["session_date"])
+    symbol_days = _starts(number, day)
+    distinct, on_day = np.unique(day[symbol_days], return_inverse=True)
+    days: list[date] = distinct.astype("datetime64[D]").tolist()
+    periods, of_day = np.unique([period_of(table, each) for each in days], return_inverse=True)
+    period = of_day[on_day]
+    files = _starts(number[symbol_days], period)
+    starts = symbol_days[files]
+    spans = zip(starts.tolist(), [*starts[1:].tolist(), ordered.height], strict=True)
+    names = zip(ordered["symbol"].gather(starts), periods[period[files]].tolist(), strict=True)
     columns = ordered.drop("symbol").to_arrow()
     return {
-        file: _Part(columns.slice(start, end - start), frozenset(days[file]))
-        for (file, start), end in zip(starts.items(), ends, strict=True)
+        BarFile(market, table, *name): _Part(columns.slice(start, end - start), frozenset(days[each] for each in dates))
+        for name, (start, end), dates in zip(names, spans, np.split(on_day, files[1:]), strict=True)
     }
 
 
