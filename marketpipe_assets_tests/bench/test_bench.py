@@ -25,7 +25,7 @@ def test_a_topic_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         asked(["writes"])
 
-    assert "expected topics of pipeline, validation, reads, " in capsys.readouterr().err
+    assert "expected topics of pipeline, backfill, validation, " in capsys.readouterr().err
 
 
 def test_figures_of_other_topics_stay_in_the_results(tmp_path: Path) -> None:
