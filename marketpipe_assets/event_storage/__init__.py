@@ -6,8 +6,8 @@ They rest on these internals of Dagster, and hand over to its own storages outsi
   events of `ASSET_EVENTS`, `ASSET_CHECK_EVENTS` and `EVENT_TYPE_TO_PIPELINE_RUN_STATUS`. Both have the same tables.
   `PostgresEventLogStorage` keeps all events in one table.
 - `_event_to_row` gives the row of an event, with `serialize_value` of it as its text and `_event_insert_timestamp` as
-  its moment; `_store_asset_event_tags`, `_store_asset_event` and `store_asset_check_event` write what else belongs to
-  an event, the last by way of `index_connection`.
+  its moment; `_store_asset_event` and `store_asset_check_event` write what else belongs to an event, the latter by way
+  of `index_connection`, and `asset_event_tags` has the tags that `get_asset_tags_to_index` names.
 - The events a run stores for every partition hold `AssetMaterializationPlannedData` or `StepMaterializationData`, and
   differ in moment, partition and the tags below `MULTIDIMENSIONAL_PARTITION_PREFIX`. Others are serialised as Dagster
   does, and so is one whose text a form of ours did not give to the byte.

@@ -2,21 +2,32 @@
 
 import os
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import dagster as dg
-from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
+from dagster._core.events import (
+    ASSET_CHECK_EVENTS,
+    ASSET_EVENTS,
+    EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
+    AssetObservationData,
+    StepMaterializationData,
+)
 from dagster._core.storage.event_log import SqlEventLogStorage
-from sqlalchemy import Connection
+from dagster._core.storage.event_log.schema import AssetEventTagsTable
+from sqlalchemy import Connection, Table
 
 from marketpipe_assets.event_storage.rows import Row
 from marketpipe_assets.event_storage.versions import is_tested
 
 BATCH_SIZE = "1000"  # events: larger batches are no cheaper, and other writers wait for this one
 INDEXED = frozenset({*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS})
-TAGGED = frozenset({dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION})
+COLUMNS = ("id", "run_id", "event", "dagster_event_type", "timestamp", "step_key", "asset_key", "partition")
+TAG_COLUMNS = ("event_id", "asset_key", "key", "value", "event_timestamp")
 
 Storage = TypeVar("Storage", bound=SqlEventLogStorage)
 
@@ -28,7 +39,7 @@ class Open(threading.local):
 
 
 class Batches(SqlEventLogStorage):
-    """Stands before a storage of Dagster's in the order of a class's bases; `_store` is that class's own."""
+    """Stands before a storage of Dagster's in the order of a class's bases; what is abstract is that class's own."""
 
     _open: Open
 
@@ -52,8 +63,15 @@ class Batches(SqlEventLogStorage):
             return nullcontext(self._open.connection)
         return super().index_connection()  # type: ignore[safe-super]  # that of the next base
 
+    @abstractmethod
     def _store(self, events: Sequence[dg.EventLogEntry]) -> None:
-        raise NotImplementedError
+        """All of the events of one run, or none."""
+
+    @abstractmethod
+    def _insert(
+        self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Rows whose values are in the order of these columns."""
 
     def _store_aside(self, event: dg.EventLogEntry) -> None:
         """An event that is asked for in its run only."""
@@ -63,14 +81,41 @@ class Batches(SqlEventLogStorage):
         self, connection: Connection, events: Sequence[dg.EventLogEntry], rows: Sequence[Row], ids: Sequence[int]
     ) -> None:
         """What is written of events beside their rows: tags, the last event of each asset, evaluations of checks."""
-        tagged = [(each, number) for each, number in zip(events, ids, strict=True) if each.dagster_event_type in TAGGED]
-        if tagged:
-            self._store_asset_event_tags(connection, *map(list, zip(*tagged, strict=True)))
+        tags = self._tags(events, rows, ids)
+        if tags and self._has_tags:
+            self._insert(connection, AssetEventTagsTable, TAG_COLUMNS, tags)
         for place in _last_of_each_asset(rows):
             self._store_asset_event(connection, events[place], ids[place])
         for event, number in zip(events, ids, strict=True):
             if event.dagster_event_type in ASSET_CHECK_EVENTS:
                 self.store_asset_check_event(event, number)
+
+    def _tags(
+        self, events: Sequence[dg.EventLogEntry], rows: Sequence[Row], ids: Sequence[int]
+    ) -> Sequence[Sequence[object]]:
+        """Values of `TAG_COLUMNS`. Dagster asks each event for its key and its type again for each tag."""
+        indexed: dict[tuple[str, ...], Sequence[str]] = {}
+        stored = []
+        for event, row, number in zip(events, rows, ids, strict=True):
+            tags = _tags_of(event)
+            names = tuple(tags)
+            if names not in indexed:
+                wanted = self.get_asset_tags_to_index(set(names))
+                indexed[names] = [name for name in names if name in wanted]
+            stored += [(number, row["asset_key"], name, tags[name], row["timestamp"]) for name in indexed[names]]
+        return stored
+
+    @cached_property
+    def _has_tags(self) -> bool:
+        """An instance that was not migrated since 2022 has no table of tags."""
+        return self.has_table(AssetEventTagsTable.name)
+
+
+def _tags_of(event: dg.EventLogEntry) -> Mapping[str, str]:
+    data = event.get_dagster_event().event_specific_data
+    if isinstance(data, StepMaterializationData):
+        return data.materialization.tags or {}
+    return data.asset_observation.tags or {} if isinstance(data, AssetObservationData) else {}
 
 
 def tested_or_stock(ours: Callable[[], Storage], stock: Callable[[], Storage]) -> Storage:
@@ -83,6 +128,12 @@ def tested_or_stock(ours: Callable[[], Storage], stock: Callable[[], Storage]) -
         return stock()
     os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", BATCH_SIZE)
     return ours()
+
+
+def numbered(ids: Sequence[int], rows: Sequence[Row]) -> Sequence[Sequence[Any]]:
+    """Values of `COLUMNS`."""
+    values = itemgetter(*COLUMNS[1:])
+    return [(number, *values(row)) for number, row in zip(ids, rows, strict=True)]
 
 
 def is_indexed(event: dg.EventLogEntry) -> bool:

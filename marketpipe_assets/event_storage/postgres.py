@@ -7,17 +7,16 @@ from io import StringIO
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 
-from marketpipe_assets.event_storage.batches import Batches, Open, tested_or_stock
-from marketpipe_assets.event_storage.rows import Row, rows_of
+from marketpipe_assets.event_storage.batches import COLUMNS, Batches, Open, numbered, tested_or_stock
+from marketpipe_assets.event_storage.rows import rows_of
 
-COLUMNS = ("id", "run_id", "event", "dagster_event_type", "timestamp", "step_key", "asset_key", "partition")
-COPY = f"COPY event_logs ({', '.join(COLUMNS)}) FROM STDIN"
 ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock('event_logs'::regclass::oid::bigint)"
 IDS = "SELECT nextval(pg_get_serial_sequence('event_logs', 'id')) FROM generate_series(1, %s)"
 NUMBER = "SELECT txid_current()"
@@ -57,9 +56,21 @@ class BatchedPostgresEventLogStorage(Batches, PostgresEventLogStorage):
         with self._transaction() as connection:
             connection.exec_driver_sql(ONE_AT_A_TIME)
             ids = [int(number) for (number,) in connection.exec_driver_sql(IDS, (len(rows),))]
-            _copy(connection, [{"id": number, **row} for number, row in zip(ids, rows, strict=True)])
+            self._insert(connection, SqlEventLogStorageTable, COLUMNS, numbered(ids, rows))
             self._store_beside(connection, events, rows, ids)
             self._commit(connection)
+
+    def _insert(
+        self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """In COPY's text form: a row a line, columns apart by tabs."""
+        copy = f"COPY {table.name} ({', '.join(columns)}) FROM STDIN"
+        lines = "".join(["\t".join(map(_field, row)) + "\n" for row in rows])
+        failure = connection.dialect.loaded_dbapi.Error
+        try:
+            connection.connection.cursor().copy_expert(copy, StringIO(lines))
+        except failure as error:
+            raise DBAPIError.instance(copy, None, error, failure) from error
 
     def _commit(self, connection: Connection) -> None:
         number = int(connection.exec_driver_sql(NUMBER).scalar_one())
@@ -87,12 +98,6 @@ class BatchedPostgresEventLogStorage(Batches, PostgresEventLogStorage):
                 yield connection
             finally:
                 self._open.connection = None
-
-
-def _copy(connection: Connection, rows: Sequence[Row]) -> None:
-    """In COPY's text form: a row a line, columns apart by tabs."""
-    lines = "".join("\t".join(_field(row[name]) for name in COLUMNS) + "\n" for row in rows)
-    connection.connection.cursor().copy_expert(COPY, StringIO(lines))
 
 
 def _field(value: object) -> str:

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -15,10 +16,10 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection
+from sqlalchemy import Connection, DateTime, Table
 from sqlalchemy.exc import DBAPIError
 
-from marketpipe_assets.event_storage.batches import Batches, Open, tested_or_stock
+from marketpipe_assets.event_storage.batches import COLUMNS, Batches, Open, numbered, tested_or_stock
 from marketpipe_assets.event_storage.files import Files, has_tables
 from marketpipe_assets.event_storage.rows import rows_of
 
@@ -26,11 +27,10 @@ LAST_OF_A_RUN = frozenset(
     {dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED}
 )
 
-COLUMNS = "run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition"
-INSERT = f"INSERT INTO run.event_logs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - ours
 NEXT_ID = "SELECT coalesce(max(id), 0) + 1 FROM main.event_logs"
 HELD = "SELECT 1 FROM main.event_logs WHERE id = ? AND event = ?"
-COPY = f"INSERT INTO run.event_logs ({COLUMNS}) SELECT {COLUMNS} FROM main.event_logs AS indexed"  # noqa: S608 - ours
+COPIED = ", ".join(COLUMNS[1:])
+COPY = f"INSERT INTO run.event_logs ({COPIED}) SELECT {COPIED} FROM main.event_logs AS indexed"  # noqa: S608 - ours
 FROM_ID = " WHERE id >= ? ORDER BY id"
 MISSING = """
 WHERE indexed.run_id = ? AND NOT EXISTS (
@@ -82,8 +82,7 @@ class BatchedSqliteEventLogStorage(Batches, SqliteEventLogStorage):
                 connection.exec_driver_sql(COPY + MISSING, (run_id,))
             first = int(connection.exec_driver_sql(NEXT_ID).scalar_one())
             ids = range(first, first + len(rows))
-            numbered = [{"id": number, **row} for number, row in zip(ids, rows, strict=True)]
-            connection.execute(SqlEventLogStorageTable.insert(), numbered)
+            self._insert(connection, SqlEventLogStorageTable, COLUMNS, numbered(ids, rows))
             connection.exec_driver_sql(COPY + FROM_ID, (first,))
             self._store_beside(connection, events, rows, ids)
             self._commit(connection, run_id, (ids[-1], rows[-1]["event"]))
@@ -92,10 +91,22 @@ class BatchedSqliteEventLogStorage(Batches, SqliteEventLogStorage):
 
     def _store_aside(self, event: dg.EventLogEntry) -> None:
         row = self._event_to_row(event)
-        row["timestamp"] = row["timestamp"].isoformat(" ", "microseconds")
         with self._of_run(event.run_id) as connection:
-            connection.exec_driver_sql(INSERT, tuple(row.values()))
+            self._insert(connection, SqlEventLogStorageTable, COLUMNS[1:], [[row[name] for name in COLUMNS[1:]]], "run")
             connection.commit()
+
+    def _insert(
+        self,
+        connection: Connection,
+        table: Table,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        database: str = "main",
+    ) -> None:
+        [moment] = [place for place, name in enumerate(columns) if isinstance(table.c[name].type, DateTime)]
+        values = [(*row[:moment], _moment(row[moment]), *row[moment + 1 :]) for row in rows]
+        into, places = f"{database}.{table.name} ({', '.join(columns)})", ", ".join("?" * len(columns))
+        connection.exec_driver_sql(f"INSERT INTO {into} VALUES ({places})", values)  # noqa: S608 - names of Dagster's
 
     def _commit(self, connection: Connection, run_id: str, last: tuple[int, str]) -> None:
         try:
@@ -179,6 +190,11 @@ def _let_all_go() -> None:
 
 _STORAGES = WeakSet[BatchedSqliteEventLogStorage]()
 os.register_at_fork(before=_let_all_go)
+
+
+def _moment(at: datetime) -> str:
+    """As SQLAlchemy stores it in SQLite."""
+    return at.isoformat(" ", "microseconds")
 
 
 def _default_folder() -> str:

@@ -2,16 +2,17 @@
 
 import logging
 import shutil
+import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster_postgres.event_log import PostgresEventLogStorage
 from sqlalchemy import create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from marketpipe_assets.event_storage.postgres import BatchedPostgresEventLogStorage
@@ -30,10 +31,11 @@ from marketpipe_assets_tests.event_storage.logs import (
     materialized,
     started_run,
 )
-from marketpipe_assets_tests.event_storage.test_faults import write_and_succeed
+from marketpipe_assets_tests.event_storage.test_faults import KILOBYTE, fill, write_and_succeed
 from marketpipe_assets_tests.event_storage.test_like_stock import answers
-from marketpipe_assets_tests.postgres import Server
+from marketpipe_assets_tests.postgres import SERVER_USER, Server
 
+LARGE = 400  # events: more pages than a table has free
 SECOND = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 
 
@@ -120,6 +122,47 @@ def test_an_error_within_a_batch_leaves_nothing_of_it_and_its_events_are_stored_
     assert left == []
     assert disagreements(home) == []
     assert keys_of(home, "materialized", "index").total() == SIZE
+
+
+@pytest.mark.parametrize("free", [pytest.param(0, id="for none of it"), pytest.param(450, id="for half of it")])
+def test_a_disk_with_too_little_room_loses_and_doubles_nothing(
+    tmp_path: Path, server: Server, small_disk: Path, free: int
+) -> None:
+    server.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
+    server.execute("CREATE DATABASE small TABLESPACE small")
+    home = Home.at(tmp_path / "home", BATCHED_POSTGRES, server.url("small"))
+    try:
+        with home.instance() as instance:
+            started_run(instance)
+            filler = fill(small_disk, free * KILOBYTE)
+            with pytest.raises(OperationalError, match="No space left on device"):
+                instance.event_log_storage.store_event_batch(batch("materialized", 1, LARGE))
+            left = home.rows("", "SELECT id FROM event_logs WHERE asset_key IS NOT NULL")
+            filler.unlink()
+            instance.event_log_storage.store_event_batch(batch("materialized", 1, LARGE))
+        apart, stored = disagreements(home), keys_of(home, "materialized", "index").total()
+    finally:
+        server.execute("DROP DATABASE small WITH (FORCE)")
+        server.execute("DROP TABLESPACE small")
+
+    assert left == []
+    assert apart == []
+    assert stored == LARGE
+
+
+@pytest.fixture
+def small_disk(server: Server) -> Iterator[Path]:
+    disk = server.folder / "small"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a file system of 16 MB cannot be mounted here: {mounted.stderr.strip()}")
+    shutil.chown(disk, SERVER_USER)
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+    disk.rmdir()
 
 
 def execute(home: Home, statement: str) -> None:

@@ -45,6 +45,13 @@ def event(
     )
 
 
+def renamed(of: dg.EventLogEntry) -> dg.EventLogEntry:
+    """With equal logging tags in another order."""
+    said = of.get_dagster_event()
+    tags = dict(reversed((said.logging_tags or {}).items()))
+    return of._replace(dagster_event=said._replace(logging_tags=tags))
+
+
 def observation() -> dg.EventLogEntry:
     data = AssetObservationData(dg.AssetObservation(ASSET, partition="2024-01-02|ACME", metadata={"rows": 390}))
     return entry(dg.DagsterEvent(dg.DagsterEventType.ASSET_OBSERVATION.value, "shares", event_specific_data=data))
@@ -71,6 +78,8 @@ BATCHES = {
         event(metadata=dict(reversed(METADATA.items()))),
     ],
     "another tag": [event(), event(tags={**TAGS, "dagster/data_version": "2"}), event(tags={}), event()],
+    "another step": [event(), event()._replace(step_key="other"), event()._replace(user_message="said"), event()],
+    "another order of what a step says of itself": [event(), renamed(event()), event()],
     "other kinds between": [event(), observation(), event(), observation(), event()],
     "one": [event()],
     "none": [],
