@@ -442,6 +442,7 @@ def load_config(path: Path | None = None) -> Config:
     newer than known and variables of the earlier systems are a `UserWarning`.
     """
     _warn_of_legacy_variables()
+    _remember_calendars()
     named = path or _named_file()
     file = read_marked(named or PACKAGED, os.environ, _spelled)
     _check_version(file)
@@ -459,6 +460,14 @@ def load_config(path: Path | None = None) -> Config:
         raise file.error(("reports",), f"expected a folder outside the lake, was {file.was(('reports',))}")
     markets = _amended(config.markets, places["waivers"], places["repairs"])
     return placed.model_copy(update={**places, "providers": providers, "markets": markets})
+
+
+def _remember_calendars() -> None:
+    from marketpipe_assets.bars.calendars import remember
+    from marketpipe_assets.calendar_files import CalendarFiles
+
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    remember(CalendarFiles(caches / "marketpipe_assets" / "calendars"))
 
 
 PLACES = ("lake", "catalog", "waivers", "repairs", "reports")

@@ -17,11 +17,12 @@ settings.load_profile("marketpipe")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _own_environment() -> Iterator[None]:
+def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What a command of a test exports for the runs it starts is no other module's."""
     before = dict(os.environ)
     for name in OURS:
         os.environ.pop(name, None)
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.getbasetemp() / "cache")
     yield
     os.environ.clear()
     os.environ.update(before)

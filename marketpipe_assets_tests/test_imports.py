@@ -22,11 +22,12 @@ MAY_IMPORT = {
     "logs": {"providers"},
     "marked_yaml": set[str](),
     "amendment_files": {"marked_yaml", "bars"},
+    "calendar_files": {"bars"},
     "reports": {"bars", "lake"},
     "run_launcher": set[str](),
     "upkeep": set[str](),
     "alerts": {"upkeep"},
-    "config": {"marked_yaml", "amendment_files", "upkeep", "bars", "lake"},
+    "config": {"marked_yaml", "amendment_files", "calendar_files", "upkeep", "bars", "lake"},
 }
 """Part → the parts it may import. Parts that are not named here are entry points, which may import all."""
 

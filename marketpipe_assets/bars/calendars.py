@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import date, time, timedelta
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import polars as pl
 
@@ -21,6 +21,40 @@ class Schedule(NamedTuple):
     hours: pl.DataFrame
 
 
+class Computed(NamedTuple):
+    """The hours of an exchange in `[start, end)`."""
+
+    start: date
+    end: date
+    schedule: Schedule
+
+
+class Memory(Protocol):
+    """Where hours that were computed are kept, by the name of the exchange's calendar."""
+
+    def read(self, name: str) -> Computed | None: ...
+
+    def write(self, name: str, computed: Computed) -> None: ...
+
+
+class Forgetful:
+    """Keeps none."""
+
+    def read(self, name: str) -> Computed | None:  # noqa: ARG002
+        return None
+
+    def write(self, name: str, computed: Computed) -> None:
+        pass
+
+
+_memory: list[Memory] = [Forgetful()]
+
+
+def remember(memory: Memory) -> None:
+    """Keep what this process computes, and use what others have kept."""
+    _memory[:] = [memory]
+
+
 MIDNIGHT = time(0)
 ALIASES = {"XNSE": "XBOM"}  # India's two exchanges keep the same hours and holidays
 
@@ -33,7 +67,8 @@ def calendar_names() -> tuple[str, ...]:
 
 
 def is_calendar(name: str) -> bool:
-    return name in OURS or name in calendar_names()
+    known = name in OURS or _memory[0].read(ALIASES.get(name, name)) is not None
+    return known or name in calendar_names()
 
 
 @cache
@@ -48,6 +83,17 @@ def schedule(name: str, start: date, end: date) -> Schedule:
 
 
 def _exchange(name: str, start: date, end: date) -> Schedule:
+    known = _memory[0].read(name)
+    if known is None or start < known.start or end > known.end:
+        computed = Computed(start, end, _computed(name, start, end))
+        if known is None or end - start > known.end - known.start:
+            _memory[0].write(name, computed)
+        known = computed
+    within = pl.col("session_date").is_between(start, end, closed="left")
+    return known.schedule._replace(hours=known.schedule.hours.filter(within))
+
+
+def _computed(name: str, start: date, end: date) -> Schedule:
     import exchange_calendars
     import pandas as pd
 

@@ -1,6 +1,6 @@
 """Frames into tables, many rows at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -18,4 +18,22 @@ def upsert(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) -> No
     insert = INSERTS[connection.dialect.name](table)
     replaced = {name: insert.excluded[name] for name in rows.columns if name not in table.primary_key.columns}
     statement = insert.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=replaced)
-    connection.execute(statement, rows.to_dicts())
+    if connection.dialect.name == "sqlite":
+        compiled = statement.compile(dialect=connection.dialect, column_keys=rows.columns)
+        connection.exec_driver_sql(str(compiled), rows.select(_as_stored(rows, compiled.positiontup)).rows())
+    else:
+        connection.execute(statement, rows.to_dicts())
+
+
+def _as_stored(rows: pl.DataFrame, order: Sequence[str]) -> Iterator[pl.Expr]:
+    """Columns as SQLAlchemy's types write them into SQLite, which takes it longer a value at a time than the rest."""
+    for name in order:
+        match rows.schema[name]:
+            case pl.Date():
+                yield pl.col(name).dt.to_string("%Y-%m-%d")
+            case pl.Datetime(time_zone=str()):
+                yield pl.col(name).dt.convert_time_zone("UTC").dt.strftime("%Y-%m-%d %H:%M:%S%.6f")
+            case pl.Datetime():
+                raise TypeError(f"expected {name} to have a time zone, was without one")
+            case _:
+                yield pl.col(name)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-import polars as pl
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -142,8 +141,7 @@ class Grid:
 
     def finished(self, dates: Iterable[date]) -> list[date]:
         """The sessions that can be fetched whole by now."""
-        over = _over_by(self.market.sessions, datetime.now(UTC))
-        return [day for day in dates if day in over]
+        return _over_by(self.market.sessions, dates, datetime.now(UTC))
 
     def _rectangle(self, keys: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
         pairs = [key.split("|", 1) for key in keys]
@@ -176,8 +174,7 @@ class Grid:
 
     def _over(self, dates: Sequence[date], at: datetime) -> list[date]:
         sessions = self.market.sessions
-        over = _over_by(sessions, at)
-        finished = [day for day in dates if day in over]
+        finished = _over_by(sessions, dates, at)
         if dates and not finished:
             raise dg.Failure(
                 f"expected sessions of {self.market.name} that are over, was {dates[0]}, which ends at "
@@ -274,8 +271,8 @@ def _as_of(run_id: str) -> datetime:  # noqa: ARG001  # the key: every step of a
     return datetime.now(UTC)
 
 
-def _over_by(sessions: Sessions, at: datetime) -> frozenset[date]:
-    return frozenset(sessions.table.filter(pl.col("window_end") <= at)["session_date"])
+def _over_by(sessions: Sessions, dates: Iterable[date], at: datetime) -> list[date]:
+    return [day for day in dates if sessions.published_by(day) <= at]
 
 
 def _between(keys: Sequence[str], first: str, last: str) -> Sequence[str]:

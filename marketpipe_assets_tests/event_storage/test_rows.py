@@ -48,7 +48,7 @@ def event(
 def renamed(of: dg.EventLogEntry) -> dg.EventLogEntry:
     """With equal logging tags in another order."""
     said = of.get_dagster_event()
-    tags = dict(reversed((said.logging_tags or {}).items()))
+    tags = dict(sorted((said.logging_tags or {}).items(), reverse=True))
     return of._replace(dagster_event=said._replace(logging_tags=tags))
 
 

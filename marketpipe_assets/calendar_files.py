@@ -1,0 +1,71 @@
+"""Trading hours of exchanges that were computed before, in the user's cache folder: to compute them takes a second.
+
+A file is of one version of exchange_calendars and at most `MOST_DAYS` old, so that a change of time zones is not missed
+for longer. One that is damaged, cannot be read or cannot be written is as good as none.
+"""
+
+import time
+from contextlib import suppress
+from datetime import date
+from datetime import time as clock
+from hashlib import blake2b
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import polars as pl
+
+from marketpipe_assets.bars.calendars import Computed, Schedule
+
+FORMAT = 1  # counts up when what a file holds changes
+MOST_DAYS = 30
+DIGEST = 16  # bytes, at the start of a file, of what follows them
+
+
+class CalendarFiles:
+    """The longest span of each calendar that was asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, name: str) -> Computed | None:
+        """None where there is no file to rely on."""
+        path = self._path(name)
+        try:
+            if time.time() - path.stat().st_mtime > MOST_DAYS * 24 * 60 * 60:
+                return None
+            content = path.read_bytes()
+        except OSError:
+            return None
+        digest, written = content[:DIGEST], content[DIGEST:]
+        if digest != _digest(written):
+            return None
+        said = pl.read_parquet_metadata(BytesIO(written))
+        hours = pl.read_parquet(BytesIO(written))
+        schedule = Schedule(said["timezone"], clock.fromisoformat(said["roll"]), hours)
+        return Computed(date.fromisoformat(said["start"]), date.fromisoformat(said["end"]), schedule)
+
+    def write(self, name: str, computed: Computed) -> None:
+        """Whole or not at all."""
+        said = {
+            "timezone": computed.schedule.timezone,
+            "roll": f"{computed.schedule.roll}",
+            "start": f"{computed.start}",
+            "end": f"{computed.end}",
+        }
+        written = BytesIO()
+        computed.schedule.hours.write_parquet(written, metadata=said)
+        with suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(dir=self._folder, delete=False) as file:
+                file.write(_digest(written.getvalue()) + written.getvalue())
+            Path(file.name).replace(self._path(name))
+
+    def _path(self, name: str) -> Path:
+        safe = name.replace("/", "-")
+        return self._folder / f"{safe} {version('exchange_calendars')} {FORMAT}.parquet"
+
+
+def _digest(content: bytes) -> bytes:
+    return blake2b(content, digest_size=DIGEST).digest()
