@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
-from marketpipe_assets.bars.content import content_hashes
+from marketpipe_assets.bars.content import content_hashes, symbol_day_starts
 from marketpipe_assets.bars.coverage import KEY, coverage
 from marketpipe_assets.bars.sessions import Sessions
 
@@ -35,7 +36,8 @@ def symbol_days(
     raw, valid = bars["raw_bars_1m"], bars["bars_1m"]
     covered = coverage(raw, valid, sessions, symbols, dates)
     counts = {name: _counted(frame, sessions, name) for name, frame in bars.items()}
-    who = raw.group_by(KEY, maintain_order=True).agg(pl.col("provider", "feed").first().cast(pl.String))
+    firsts = raw.select(*KEY, "provider", "feed")[symbol_day_starts(raw)]
+    who = firsts.unique(KEY, keep="first", maintain_order=True).with_columns(pl.col("provider", "feed").cast(pl.String))
     days = covered.days
     for frame in (*counts.values(), who, content_hashes(raw), fetches):
         days = days.join(frame, on=KEY, how="left", maintain_order="left")
@@ -48,6 +50,14 @@ def symbol_days(
 COUNTED = {"raw_bars_1m": "raw_bars", "bars_1m": "valid_bars", "quarantined_bars_1m": "quarantined_bars"}
 
 
+def counted(bars: pl.DataFrame) -> pl.DataFrame:
+    """`symbol`, `session_date`, `bars` of a frame, in order of appearance."""
+    starts = symbol_day_starts(bars)
+    rows = pl.Series("bars", np.diff(starts, append=bars.height), dtype=pl.Int64)
+    return bars.select(KEY)[starts].with_columns(rows).group_by(KEY, maintain_order=True).sum()
+
+
 def _counted(bars: pl.DataFrame, sessions: Sessions, table: str) -> pl.DataFrame:
-    owned = bars.select("symbol", sessions.owners(bars).alias("session_date"))
-    return owned.group_by(KEY, maintain_order=True).agg(pl.len().cast(pl.Int64).alias(COUNTED[table]))
+    days = counted(bars)
+    owned = days.with_columns(sessions.owners(days).alias("session_date")).rename({"bars": COUNTED[table]})
+    return owned.group_by(KEY, maintain_order=True).sum()

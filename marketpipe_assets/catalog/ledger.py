@@ -113,10 +113,13 @@ def gaps(
     return catalog.frame(select).sort("session_date", "symbol", descending=[True, False])
 
 
-def totals(catalog: Catalog, market: str, by: Sequence[str] = ()) -> pl.DataFrame:
+BARS = ("raw_bars", "valid_bars", "quarantined_bars")
+SUMMED = ("expected", "received", "valid", "quarantined", "missing", *MISSING, *BARS)
+
+
+def totals(catalog: Catalog, market: str, by: Sequence[str] = (), summed: Sequence[str] = SUMMED) -> pl.DataFrame:
     """Sums of minutes and bars, and the count of `days`, by `symbol`, `session_date`, `provider` or `feed`."""
     columns = symbol_days.c
-    summed = ("expected", "received", "valid", "quarantined", "missing", *MISSING, *BARS)
     keys = [columns[name] for name in by]
     sums = (sa.cast(sa.func.coalesce(sa.func.sum(columns[name]), 0), sa.BigInteger).label(name) for name in summed)
     days = sa.cast(sa.func.count(), sa.BigInteger).label("days")
@@ -134,9 +137,6 @@ def received(catalog: Catalog, market: str) -> pl.DataFrame:
     select = sa.select(columns.symbol, days, first.label("first"), last.label("last"))
     of_market = select.where(columns.market == market, columns.received > 0)
     return catalog.frame(of_market.group_by(columns.symbol).order_by(columns.symbol))
-
-
-BARS = ("raw_bars", "valid_bars", "quarantined_bars")
 
 
 def forget(connection: sa.Connection, market: str) -> None:

@@ -97,7 +97,7 @@ def _known(config: Config) -> Status:
         days = received(catalog, name)
         of_configured = sum(count for symbol, count, *_ in days.iter_rows() if symbol in set(market.symbols))
         held[name] = Held(of_configured, _configured(market))
-        sums = totals(catalog, name).row(0, named=True)
+        sums = totals(catalog, name, summed=tuple(LEDGER_COLUMNS.values())).row(0, named=True)
         first, last = min(days["first"], default=None), max(days["last"], default=None)
         for table_name, column in LEDGER_COLUMNS.items():
             holdings[name, table_name] = Holding(None, None, None, sums[column], None, None)

@@ -12,6 +12,7 @@ import polars as pl
 
 from marketpipe_assets.bars.content import KEY, symbol_day_starts
 from marketpipe_assets.bars.quotes import ASK, BID, crossed, pairs
+from marketpipe_assets.bars.symbol_days import counted
 from marketpipe_assets.bars.timeframes import Timeframe
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.assets.raw import TABLE as RAW
@@ -19,7 +20,7 @@ from marketpipe_assets.defs.assets.resampled import timeframes_of
 from marketpipe_assets.defs.assets.validated import QUARANTINED, VALID
 from marketpipe_assets.defs.metadata import markdown
 from marketpipe_assets.defs.partitions import Grid, Selection
-from marketpipe_assets.lake.scan import bar_counts, counted, read_bars
+from marketpipe_assets.lake.scan import bar_counts, read_bars
 
 MINUTES = (RAW, VALID, QUARANTINED)
 SHOWN = 20

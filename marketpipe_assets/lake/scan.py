@@ -11,8 +11,9 @@ import polars as pl
 import pyarrow as pa
 
 from marketpipe_assets.bars.clock import days_of
-from marketpipe_assets.bars.content import KEY, symbol_day_starts
+from marketpipe_assets.bars.content import KEY
 from marketpipe_assets.bars.schema import columns_of, empty
+from marketpipe_assets.bars.symbol_days import counted
 from marketpipe_assets.lake.layout import BarFile, folder_symbol, period_of
 from marketpipe_assets.lake.parquet import Content, DamagedFile, check_footer, content_of
 
@@ -147,13 +148,6 @@ def _arrow_schema(table: str) -> pa.Schema:
 def bar_counts(lake: Path, market: str, table: str, symbols: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:
     """How many bars are stored: `symbol`, `session_date`, `bars`; no row where there is none."""
     return counted(read_bars(lake, market, table, symbols, dates, columns=KEY))
-
-
-def counted(bars: pl.DataFrame) -> pl.DataFrame:
-    """`symbol`, `session_date`, `bars` of a frame, in order of appearance."""
-    starts = symbol_day_starts(bars)
-    rows = pl.Series("bars", np.diff(starts, append=bars.height), dtype=pl.Int64)
-    return bars.select(KEY)[starts].with_columns(rows).group_by(KEY, maintain_order=True).sum()
 
 
 def held(lake: Path, market: str) -> Mapping[str, Sequence[str]]:

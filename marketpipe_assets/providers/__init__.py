@@ -47,11 +47,13 @@ def provider_class(kind: str) -> "type[BarProvider]":
     from marketpipe_assets.providers.base import BarProvider
 
     name = ALIASES.get(kind, kind)
-    theirs = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    if name not in PROVIDERS and name not in theirs:
+    if name in PROVIDERS:
+        found = _ours(PROVIDERS[name])  # to look for those of others reads what every installed package says of itself
+    elif (theirs := entry_points(group=ENTRY_POINTS)) and name in theirs.names:
+        found = _theirs(theirs[name])
+    else:
         near = _near(kind, (*provider_names(), *ALIASES))
         raise ValueError(f"expected a provider of {', '.join(provider_names())}{near}, was {kind!r}")
-    found = _ours(PROVIDERS[name]) if name in PROVIDERS else _theirs(theirs[name])
     if not (isinstance(found, type) and issubclass(found, BarProvider)):
         raise ValueError(  # noqa: TRY004  # the configuration names the wrong thing
             f"expected {name} to be a subclass of BarProvider, was {found!r}"
