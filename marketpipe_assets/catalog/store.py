@@ -111,9 +111,24 @@ class Catalog:
 
 def frame_of(connection: sa.Connection, select: "sa.Select[Any]") -> pl.DataFrame:
     """The rows of a select within a transaction, with the columns' types."""
-    schema = schema_of(select)
-    rows = connection.execute(select).all()
-    return pl.DataFrame([tuple(row) for row in rows], schema=dict(schema), orient="row")
+    schema = dict(schema_of(select))
+    result = connection.execute(select)
+    if connection.dialect.name != "sqlite":
+        return pl.DataFrame([tuple(row) for row in result], schema=schema, orient="row")
+    rows = result.cursor.fetchall()  # as SQLite has them: SQLAlchemy would convert days and instants one at a time
+    stored = {name: pl.String() if dtype.is_temporal() else dtype for name, dtype in schema.items()}
+    return pl.DataFrame(rows, schema=stored, orient="row").with_columns(_read(name, schema[name]) for name in schema)
+
+
+def _read(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A column of SQLite's in its type; text where it is a day or an instant."""
+    match dtype:
+        case pl.Date():
+            return pl.col(name).str.to_date("%Y-%m-%d")
+        case pl.Datetime():
+            return pl.col(name).str.to_datetime("%Y-%m-%d %H:%M:%S%.6f", time_unit="us").dt.replace_time_zone("UTC")
+        case _:
+            return pl.col(name)
 
 
 def head() -> str:
