@@ -34,7 +34,7 @@ def rows_of(storage: SqlEventLogStorage, events: Sequence[dg.EventLogEntry]) -> 
         filled = like.fits(event, data) if like is not None and data is not None else None
         if like is not None and filled is not None:
             row = {**like.row, "event": like.text(filled), "timestamp": _utc(storage, event)}
-            rows.append({**row, "partition": filled[PARTITION]})
+            rows.append({**row, "partition": filled[PARTITION] or None})
         else:
             rows.append(storage._event_to_row(event))  # noqa: SLF001 - see the package's docstring
             like = None if data is None else _Like(event, data, rows[-1])

@@ -9,7 +9,7 @@ from dagster._core.events import AssetObservationData, StepMaterializationData
 from dagster._core.storage.event_log import InMemoryEventLogStorage, SqlEventLogStorage
 
 from marketpipe_assets.event_storage.rows import rows_of
-from marketpipe_assets_tests.event_storage.logs import ASSET, batch, entry
+from marketpipe_assets_tests.event_storage.logs import ASSET, batch, entry, planned
 
 METADATA = {"rows": dg.MetadataValue.int(390), "note": dg.MetadataValue.text('"quoted" \\ and é \t'), "day": None}
 TAGS = {"dagster/data_version": "1", "dagster/partition/date": "2024-01-02", "dagster/partition/symbol": "ACME"}
@@ -62,7 +62,10 @@ BATCHES = {
     "planned": batch("planned", 0, 5),
     "materialized": batch("materialized", 0, 5),
     "planned and materialized": [*batch("planned", 0, 2), *batch("materialized", 0, 2), *batch("planned", 1, 2)],
-    "odd partitions": [event(key) for key in ("2024-01-02|ACME", '"\\|é', "\\u0000", "a\nb|\t", "\0000", None, "")],
+    "odd partitions": [
+        event(key, tags={}) for key in ("2024-01-02|ACME", '"\\|é', "\\u0000", "a\nb|\t", "\0000", None, "")
+    ],
+    "planned without a partition": [planned("2024-01-02|ACME"), planned(""), planned("2024-01-03|ACME")],
     "blanks of ours in the data": [
         event(description="\0001"),
         event(description="\0001"),
