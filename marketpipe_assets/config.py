@@ -467,7 +467,7 @@ def _remember_calendars() -> None:
     from marketpipe_assets.calendar_files import CalendarFiles
 
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    remember(CalendarFiles(caches / "marketpipe_assets" / "calendars"))
+    remember(CalendarFiles(caches / "marketpipe" / "calendars"))
 
 
 PLACES = ("lake", "catalog", "waivers", "repairs", "reports")

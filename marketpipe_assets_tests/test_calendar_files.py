@@ -69,7 +69,7 @@ def test_a_second_process_has_the_same_hours_without_computing_them(tmp_path: Pa
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "a folder"])
 def test_a_damaged_file_is_computed_again(tmp_path: Path, damage: str) -> None:
     first, _ = hours(tmp_path)
-    [file] = (tmp_path / "cache" / "marketpipe_assets" / "calendars").iterdir()
+    [file] = (tmp_path / "cache" / "marketpipe" / "calendars").iterdir()
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.unlink()
