@@ -103,10 +103,13 @@ def _parts(table: str, bars: pl.DataFrame, market: str) -> Mapping[BarFile, _Par
     spans = zip(starts.tolist(), [*starts[1:].tolist(), ordered.height], strict=True)
     names = zip(ordered["symbol"].gather(starts), periods[period[files]].tolist(), strict=True)
     columns = ordered.drop("symbol").to_arrow()
-    return {
+    parts = {
         BarFile(market, table, *name): _Part(columns.slice(start, end - start), frozenset(days[each] for each in dates))
         for name, (start, end), dates in zip(names, spans, np.split(on_day, files[1:]), strict=True)
     }
+    if len(parts) < files.size:
+        raise ValueError(f"expected session dates of {table} that rise with the bars of a symbol, was one that falls")
+    return parts
 
 
 ORDER = {RAW: ("symbol", "session_date")}

@@ -238,3 +238,12 @@ def test_after_any_writes_each_date_holds_what_was_written_last(
     last = {day: prices for write in writes for day, prices in write.items()}
     expected = pl.concat([empty(columns_of("bars_1m")), *(bars_of("AAPL", day, last.get(day, [])) for day in DAYS)])
     assert_frame_equal(read_bars(lake, MARKET, "bars_1m", ["AAPL"], DAYS), expected)
+
+
+def test_bars_whose_dates_go_back_to_an_earlier_file_are_refused(lake: Path) -> None:
+    back = bars_of("AAPL", date(2024, 2, 2)).with_columns(pl.lit(TUESDAY).alias("session_date"))
+
+    with pytest.raises(ValueError, match="expected session dates of bars_1m that rise with the bars of a symbol"):
+        store(lake, pl.concat([bars_of("AAPL", TUESDAY), bars_of("AAPL", FEBRUARY), back]))
+
+    assert not path_of(lake, "AAPL", "2024-01").exists()
