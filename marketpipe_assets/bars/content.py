@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from marketpipe_assets.bars.order import symbol_day_starts
 from marketpipe_assets.bars.schema import BAR_COLUMNS
 
 Words = npt.NDArray[np.uint64]
@@ -60,13 +61,6 @@ def changed_days(before: pl.DataFrame, after: pl.DataFrame) -> frozenset[date]:
     differ = pl.col("content_hash").ne_missing(pl.col("content_hash_right"))
     joined = hashes[0].join(hashes[1], on="session_date", how="full", coalesce=True)
     return frozenset(joined.filter(differ)["session_date"])
-
-
-def symbol_day_starts(bars: pl.DataFrame) -> npt.NDArray[np.int64]:
-    """The first row of each run of rows of one symbol-day; a symbol-day whose rows are not together has several."""
-    symbol, day = bars["symbol"], bars["session_date"]
-    new = (symbol != symbol.shift()) | (day != day.shift())
-    return new.fill_null(True).arg_true().to_numpy().astype(np.int64)
 
 
 def _hash_rows(columns: Sequence[Words], number: Words) -> None:

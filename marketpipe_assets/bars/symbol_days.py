@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from marketpipe_assets.bars.content import content_hashes, symbol_day_starts
+from marketpipe_assets.bars.content import content_hashes
 from marketpipe_assets.bars.coverage import KEY, coverage
+from marketpipe_assets.bars.order import symbol_day_starts
 from marketpipe_assets.bars.sessions import Sessions
 
 

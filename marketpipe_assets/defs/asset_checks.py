@@ -10,7 +10,8 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from marketpipe_assets.bars.content import KEY, symbol_day_starts
+from marketpipe_assets.bars.content import KEY
+from marketpipe_assets.bars.order import symbol_day_starts
 from marketpipe_assets.bars.quotes import ASK, BID, crossed, pairs
 from marketpipe_assets.bars.symbol_days import counted
 from marketpipe_assets.bars.timeframes import Timeframe

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
 from marketpipe_assets.bars.clock import days_of
 from marketpipe_assets.bars.content import changed_days
+from marketpipe_assets.bars.order import first_rows, ordered
 from marketpipe_assets.bars.schema import FETCHED, RAW, columns_of, conform, empty
 from marketpipe_assets.lake.facts import Fetch, Since, facts_in, facts_metadata
 from marketpipe_assets.lake.layout import BarFile, locks_of, period_of
@@ -85,24 +85,24 @@ def write_bars(
 
 def as_stored(table: str, bars: pl.DataFrame) -> pl.DataFrame:
     """The bars as they are read again once they are stored, for symbols asked in alphabetical order."""
-    return _ordered(conform(bars, columns_of(table)), ORDER.get(table, ("symbol", "ts")))
+    return ordered(conform(bars, columns_of(table)), ORDER.get(table, ("symbol", "ts")))
 
 
 def _parts(table: str, bars: pl.DataFrame, market: str) -> Mapping[BarFile, _Part]:
     if bars.is_empty():
         return {}
-    ordered = _ordered(bars, ORDER.get(table, ("symbol", "ts")))
-    number, day = ordered["symbol"].rle_id().to_numpy(), days_of(ordered["session_date"])
-    symbol_days = _starts(number, day)
+    bars = ordered(bars, ORDER.get(table, ("symbol", "ts")))
+    number, day = bars["symbol"].rle_id().to_numpy(), days_of(bars["session_date"])
+    symbol_days = first_rows(number, day)
     distinct, on_day = np.unique(day[symbol_days], return_inverse=True)
     days: list[date] = distinct.astype("datetime64[D]").tolist()
     periods, of_day = np.unique([period_of(table, each) for each in days], return_inverse=True)
     period = of_day[on_day]
-    files = _starts(number[symbol_days], period)
+    files = first_rows(number[symbol_days], period)
     starts = symbol_days[files]
-    spans = zip(starts.tolist(), [*starts[1:].tolist(), ordered.height], strict=True)
-    names = zip(ordered["symbol"].gather(starts), periods[period[files]].tolist(), strict=True)
-    columns = ordered.drop("symbol").to_arrow()
+    spans = zip(starts.tolist(), [*starts[1:].tolist(), bars.height], strict=True)
+    names = zip(bars["symbol"].gather(starts), periods[period[files]].tolist(), strict=True)
+    columns = bars.drop("symbol").to_arrow()
     parts = {
         BarFile(market, table, *name): _Part(columns.slice(start, end - start), frozenset(days[each] for each in dates))
         for name, (start, end), dates in zip(names, spans, np.split(on_day, files[1:]), strict=True)
@@ -117,23 +117,6 @@ ORDER = {RAW: ("symbol", "session_date")}
 
 THREADS = 2
 """Files written at once: encoding one leaves Python to the other thread. More cost more than they gain."""
-
-
-def _ordered(bars: pl.DataFrame, order: Sequence[str]) -> pl.DataFrame:
-    if bars.is_empty():
-        return bars
-    symbol, then = (bars[name] for name in order)
-    number = symbol.rle_id().to_numpy()
-    falls = (np.diff(then.to_physical().to_numpy()) < 0) & (np.diff(number) == 0)
-    if symbol.gather(_starts(number)).is_sorted() and not falls.any():
-        return bars
-    return bars.sort(order, maintain_order=True)
-
-
-def _starts(*keys: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
-    """The first row of each run of rows that agree in every key."""
-    changes = np.logical_or.reduce([np.diff(key) != 0 for key in keys])
-    return np.concatenate(([0], np.flatnonzero(changes) + 1))
 
 
 def _merge(file: BarFile, lake: Path, locks: Path, part: _Part, dates: Sequence[date], fetch: Fetch | None) -> _Merged:
