@@ -7,6 +7,8 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from marketpipe_assets.catalog.tables import DAY_TEXT, INSTANT_TEXT
+
 INSERTS: Mapping[str, Callable[[sa.Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 """Dialect → its INSERT, which can take the place of a row with the same key."""
 
@@ -15,6 +17,9 @@ def upsert(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) -> No
     """Put rows into a table, each in the place of the one with its key. Columns that `rows` lacks keep their values."""
     if rows.is_empty():
         return
+    naive = [name for name, dtype in rows.schema.items() if isinstance(dtype, pl.Datetime) and dtype.time_zone is None]
+    if naive:
+        raise TypeError(f"expected instants with a time zone, was {', '.join(naive)} without one")
     insert = INSERTS[connection.dialect.name](table)
     replaced = {name: insert.excluded[name] for name in rows.columns if name not in table.primary_key.columns}
     statement = insert.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=replaced)
@@ -26,14 +31,12 @@ def upsert(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) -> No
 
 
 def _as_stored(rows: pl.DataFrame, order: Sequence[str]) -> Iterator[pl.Expr]:
-    """Columns as SQLAlchemy's types write them into SQLite, which takes it longer a value at a time than the rest."""
+    """Columns in this order, as SQLite has them."""
     for name in order:
         match rows.schema[name]:
             case pl.Date():
-                yield pl.col(name).dt.to_string("%Y-%m-%d")
-            case pl.Datetime(time_zone=str()):
-                yield pl.col(name).dt.convert_time_zone("UTC").dt.strftime("%Y-%m-%d %H:%M:%S%.6f")
+                yield pl.col(name).dt.to_string(DAY_TEXT)
             case pl.Datetime():
-                raise TypeError(f"expected {name} to have a time zone, was without one")
+                yield pl.col(name).dt.convert_time_zone("UTC").dt.to_string(INSTANT_TEXT)
             case _:
                 yield pl.col(name)

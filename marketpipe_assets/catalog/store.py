@@ -11,7 +11,7 @@ import polars as pl
 import sqlalchemy as sa
 from filelock import FileLock
 
-from marketpipe_assets.catalog.tables import schema_of
+from marketpipe_assets.catalog.tables import DAY_TEXT, INSTANT_TEXT, schema_of
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_SECONDS = 30
@@ -124,9 +124,9 @@ def _read(name: str, dtype: pl.DataType) -> pl.Expr:
     """A column of SQLite's in its type; text where it is a day or an instant."""
     match dtype:
         case pl.Date():
-            return pl.col(name).str.to_date("%Y-%m-%d")
+            return pl.col(name).str.to_date(DAY_TEXT)
         case pl.Datetime():
-            return pl.col(name).str.to_datetime("%Y-%m-%d %H:%M:%S%.6f", time_unit="us").dt.replace_time_zone("UTC")
+            return pl.col(name).str.to_datetime(INSTANT_TEXT, time_unit="us").dt.replace_time_zone("UTC")
         case _:
             return pl.col(name)
 

@@ -214,6 +214,9 @@ alerts = sa.Table(
 
 INSTANT = pl.Datetime("us", "UTC")
 
+DAY_TEXT, INSTANT_TEXT = "%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.6f"
+"""How SQLAlchemy writes days and instants into SQLite, one value at a time; frames are converted whole."""
+
 DTYPES: Mapping[type, pl.DataType] = {
     Instant: INSTANT,
     sa.Date: pl.Date(),

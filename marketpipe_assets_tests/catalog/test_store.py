@@ -66,6 +66,22 @@ def test_instants_come_back_aware_and_in_utc(catalog: Catalog) -> None:
     assert catalog.frame(sa.select(alerts.c.sent_at)).item() == NOON
 
 
+def test_instants_are_stored_as_sqlalchemy_stores_them(catalog: Catalog) -> None:
+    odd = NOON + timedelta(microseconds=7)
+    with catalog.begin() as connection:
+        upsert(connection, alerts, alert("ours", odd))
+        connection.execute(sa.insert(alerts).values(key="theirs", sent_at=odd, times=1))
+        stored = connection.exec_driver_sql("SELECT sent_at FROM alerts ORDER BY key").scalars().all()
+
+    assert stored[0] == stored[1]
+    assert catalog.frame(sa.select(alerts.c.sent_at))["sent_at"].to_list() == [odd, odd]
+
+
+def test_instants_without_a_time_zone_are_refused(catalog: Catalog) -> None:
+    with pytest.raises(TypeError, match="was sent_at without one"), catalog.begin() as connection:
+        upsert(connection, alerts, alert("a", NOON.replace(tzinfo=None)))
+
+
 def test_a_row_with_the_same_key_takes_the_place_of_the_one_before(catalog: Catalog) -> None:
     with catalog.begin() as connection:
         upsert(connection, alerts, pl.concat([alert("a"), alert("b")]))
