@@ -12,7 +12,7 @@ from hashlib import blake2b
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from uuid import uuid4
 
 import polars as pl
 
@@ -56,11 +56,14 @@ class CalendarFiles:
         }
         written = BytesIO()
         computed.schedule.hours.write_parquet(written, metadata=said)
+        temporary = self._folder / f"{uuid4()}.writing"
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=self._folder, delete=False) as file:
-                file.write(_digest(written.getvalue()) + written.getvalue())
-            Path(file.name).replace(self._path(name))
+            try:
+                temporary.write_bytes(_digest(written.getvalue()) + written.getvalue())
+                temporary.replace(self._path(name))
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         safe = name.replace("/", "-")

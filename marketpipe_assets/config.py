@@ -7,6 +7,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -466,8 +467,9 @@ def _remember_calendars() -> None:
     from marketpipe_assets.bars.calendars import remember
     from marketpipe_assets.calendar_files import CalendarFiles
 
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    remember(CalendarFiles(caches / "marketpipe" / "calendars"))
+    with suppress(RuntimeError):  # a user of a container may have no home
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        remember(CalendarFiles(caches / "marketpipe" / "calendars"))
 
 
 PLACES = ("lake", "catalog", "waivers", "repairs", "reports")

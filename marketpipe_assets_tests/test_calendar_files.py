@@ -12,6 +12,7 @@ import pytest
 from marketpipe_assets.bars import calendars
 from marketpipe_assets.bars.calendars import schedule
 from marketpipe_assets.calendar_files import MOST_DAYS, CalendarFiles
+from marketpipe_assets.config import load_config
 
 SPAN = (date(2023, 1, 1), date(2025, 1, 1))
 SHORT = (date(2024, 3, 1), date(2024, 4, 1))
@@ -82,6 +83,16 @@ def test_a_damaged_file_is_computed_again(tmp_path: Path, damage: str) -> None:
 
     assert computed
     assert second == first
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_user_without_a_home_does_without_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "marketpipe.yaml").write_text(CONFIGURATION.replace("CALENDAR", "XLON"))
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+
+    assert load_config(tmp_path / "marketpipe.yaml").markets["shares"].sessions.dates
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
