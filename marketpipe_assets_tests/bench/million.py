@@ -50,6 +50,15 @@ markets:
     symbols: [{symbols}]
 """
 TABLES = ("raw_bars_1m", "bars_1m", "quarantined_bars_1m", "bars_5m", "bars_15m", "bars_1h", "bars_1d", "coverage")
+LAUNCHER = """
+import resource, subprocess, sys, time
+began = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdout=sys.stderr)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss)
+sys.exit(done.returncode)
+"""
+"""A small Python that starts a command: to the memory of a process counts that of the one which starts it."""
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 MEGABYTE = 1024
 PATIENCE = 120
@@ -152,14 +161,19 @@ def commands() -> Iterator[tuple[str, Sequence[str]]]:
 
 def taken(command: Sequence[str], environment: dict[str, str], said: Path) -> Taken:
     """Of a process. Raises `RuntimeError` where it fails."""
-    began = time.perf_counter()
     with said.open("w") as told:
-        process = subprocess.Popen(command, env=environment, stdout=told, stderr=told)
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", LAUNCHER, *command],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
         raise RuntimeError(said.read_text())
-    return Taken(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / MEGABYTE)
+    wall, cpu, kilobytes = map(float, done.stdout.split())
+    return Taken(wall, cpu, kilobytes / MEGABYTE)
 
 
 def tick(name: str) -> None:
@@ -214,13 +228,16 @@ def webserver(environment: Mapping[str, str], said: Path) -> Iterator[tuple[str,
         )
     url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE
     try:
-        while time.monotonic() < deadline:
+        while True:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"expected a webserver within {PATIENCE} s, was: {said.read_text()}")
             with suppress(OSError), urllib.request.urlopen(f"{url}/server_info", timeout=5):
                 break
             time.sleep(0.2)
         yield url, process.pid
     finally:
-        process.terminate()
+        with suppress(ProcessLookupError):
+            process.terminate()
         process.wait(PATIENCE)
 
 
