@@ -73,7 +73,7 @@ def load_bars(  # noqa: PLR0913  # each is a word of the reader's question
         bars = _calendar_bars(days, period).filter(pl.col("session_date").is_in(list(dates)))
     else:
         bars = read.bars(dates)
-    return bars.filter(*_instants(first, last), *([pl.col("session") == session] if session else []))
+    return _filtered(bars, [*_instants(first, last), *([pl.col("session") == session] if session else [])])
 
 
 def load_table(
@@ -98,7 +98,7 @@ def load_table(
         raise ValueError(f"expected a table of {', '.join(known)}, was {table!r}")
     first, last = _moment(start), _moment(end)
     bars = _Reader(config.lake, chosen, table, asked, _instant(as_of)).bars(_dates(chosen, first, last))
-    return bars.filter(*_instants(first, last))
+    return _filtered(bars, _instants(first, last))
 
 
 class _Reader(NamedTuple):
@@ -309,6 +309,11 @@ def _instants(start: date | None, end: date | None) -> list[pl.Expr]:
     """Conditions on `ts` for bounds that are instants; dates are met by the sessions read."""
     after = [pl.col("ts") >= start] if isinstance(start, datetime) else []
     return [*after, pl.col("ts") < end] if isinstance(end, datetime) else after
+
+
+def _filtered(bars: pl.DataFrame, conditions: Sequence[pl.Expr]) -> pl.DataFrame:
+    """polars goes through all rows for no condition as well."""
+    return bars.filter(*conditions) if conditions else bars
 
 
 def _moment(moment: Moment) -> date | None:

@@ -16,7 +16,7 @@ from marketpipe_assets.bars.order import first_rows, ordered
 from marketpipe_assets.bars.schema import FETCHED, RAW, columns_of, conform, empty
 from marketpipe_assets.lake.facts import Fetch, Since, facts_in, facts_metadata
 from marketpipe_assets.lake.layout import BarFile, locks_of, period_of
-from marketpipe_assets.lake.parquet import frame_of, locked, metadata, read_file, replace_file, sweep
+from marketpipe_assets.lake.parquet import frame_of, locked, metadata, read_file, replace_file, sweep, table_of
 from marketpipe_assets.lake.scan import planned_files
 from marketpipe_assets.lake.superseded import Restatement, supersede
 
@@ -66,12 +66,12 @@ def write_bars(
     parts = _parts(table, conform(bars, columns_of(table)), market)
     asked = set(planned_files(market, table, symbols, dates))
     foreign = [f"{file.symbol} {file.period}" for file in sorted(parts.keys() - asked)]
-    foreign += [f"{day}" for day in bars["session_date"].unique() if day not in set(dates)]
+    foreign += [f"{day}" for day in sorted({day for part in parts.values() for day in part.days} - set(dates))]
     if foreign:
         raise ValueError(f"expected bars of {len(symbols)} symbols on {len(dates)} dates, was also {foreign[0]}")
     sweep(lake)
     locks = locks_of(lake)
-    nothing = _Part(empty(columns_of(table)).drop("symbol").to_arrow(), frozenset())
+    nothing = _Part(table_of(empty(columns_of(table)).drop("symbol")), frozenset())
 
     def merge(file: BarFile) -> _Merged:
         return _merge(file, lake, locks, parts.get(file, nothing), dates, fetch)
@@ -102,7 +102,7 @@ def _parts(table: str, bars: pl.DataFrame, market: str) -> Mapping[BarFile, _Par
     starts = symbol_days[files]
     spans = zip(starts.tolist(), [*starts[1:].tolist(), bars.height], strict=True)
     names = zip(bars["symbol"].gather(starts), periods[period[files]].tolist(), strict=True)
-    columns = bars.drop("symbol").to_arrow()
+    columns = table_of(bars.drop("symbol"))
     parts = {
         BarFile(market, table, *name): _Part(columns.slice(start, end - start), frozenset(days[each] for each in dates))
         for name, (start, end), dates in zip(names, spans, np.split(on_day, files[1:]), strict=True)
@@ -142,7 +142,7 @@ def _merge(file: BarFile, lake: Path, locks: Path, part: _Part, dates: Sequence[
         if after.is_empty() and not facts:
             path.unlink()
             return _Merged(0)
-        return _Merged(_replace(path, file, after.to_arrow(), facts), restated)
+        return _Merged(_replace(path, file, table_of(after), facts), restated)
 
 
 def _changed(file: BarFile, before: pl.DataFrame, after: pl.DataFrame, unknown: frozenset[date]) -> frozenset[date]:

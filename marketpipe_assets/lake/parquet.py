@@ -11,10 +11,12 @@ from struct import Struct
 from typing import BinaryIO, NamedTuple
 from zlib import crc32
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from marketpipe_assets.bars.order import first_rows
 from marketpipe_assets.bars.schema import PRICES, RAW, SUPERSEDED, columns_of
 from marketpipe_assets.lake.layout import locks_of, period_of
 
@@ -23,7 +25,9 @@ ROW_GROUP = 8192  # a month of regular minutes: read whole it costs what larger 
 DICTIONARIES = ["session", "provider", "feed", *PRICES]  # prices come back within a month: a fifth of all bytes
 DELTAS = dict.fromkeys(("ts", "session_date", "trade_count"), "DELTA_BINARY_PACKED")  # a fifth of all bytes
 STATISTICS = ["ts", "session_date"]
+MANY = 100_000  # rows of a frame: with fewer, polars' own conversion to Arrow is done before ours has begun
 WRITING = ".writing"
+PARTS = 4  # of a path below the lake: market, table, symbol, period
 LOCKS = 64  # files share them, so that locks do not grow with the lake; nobody holds two at once
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 FOOTER_END = 8  # the footer's length and the magic number
@@ -71,9 +75,8 @@ def replace_file(path: Path, bars: pa.Table) -> int:
     try:
         for folder in (temporary.parent, path.parent):
             _make(folder)
-        with temporary.open("wb") as file:
+        with temporary.open("wb", buffering=0) as file:
             file.writelines(content)
-            file.flush()
             os.fsync(file.fileno())  # else a power cut leaves an empty file that the run's events call stored
         temporary.replace(path)
     except OSError as error:
@@ -121,7 +124,8 @@ def temporary_of(path: Path) -> Path:
 
     polars refuses to scan a folder below which any file is called otherwise than the others.
     """
-    return path.parents[3] / WRITING / f"{_flat(path)}{WRITING}"
+    lake, *_ = str(path).rsplit(os.sep, PARTS)
+    return Path(f"{lake}/{WRITING}/{_flat(path)}{WRITING}")
 
 
 def sweep(lake: Path) -> int:
@@ -180,7 +184,9 @@ def _lock(name: str, locks: Path) -> Path:
 
 
 def _flat(path: Path) -> str:
-    return "+".join(path.parts[-4:])  # in a market, table, folder of a symbol or period there is no +
+    return "+".join(
+        str(path).rsplit(os.sep, PARTS)[1:]
+    )  # in a market, table, folder of a symbol or period there is no +
 
 
 class Content(NamedTuple):
@@ -270,6 +276,23 @@ def _misplaced(path: Path, bars: pa.Table, expected: Mapping[str, str]) -> str |
     if not periods <= {path.stem}:
         return f"expected sessions of {path.stem}, was {', '.join(sorted(periods))}"
     return None
+
+
+def table_of(bars: pl.DataFrame) -> pa.Table:
+    """The bars as they are written: the reverse of `frame_of`."""
+    if bars.height < MANY:
+        return bars.to_arrow()
+    return pa.table([_array_of(column) for column in bars], names=bars.columns)
+
+
+def _array_of(column: pl.Series) -> pa.Array:
+    """Of a categorical polars looks up the code of every row; that of each run is a tenth of the work."""
+    if column.dtype != pl.Categorical or column.null_count():
+        return column.to_arrow()
+    starts = first_rows(column.to_physical().to_numpy())
+    runs = column.gather(starts).to_arrow()
+    lengths = np.diff(starts, append=column.len())
+    return pa.DictionaryArray.from_arrays(np.repeat(runs.indices.to_numpy(), lengths), runs.dictionary)
 
 
 def frame_of(bars: pa.Table) -> pl.DataFrame:

@@ -14,7 +14,16 @@ import pyarrow as pa
 from marketpipe_assets.bars.schema import MINUTE_TABLES
 from marketpipe_assets.lake.facts import facts_in, facts_metadata
 from marketpipe_assets.lake.layout import PERIOD_FILE, BarFile, locks_of
-from marketpipe_assets.lake.parquet import alone, encoded_size, frame_of, locked, metadata, read_file, replace_file
+from marketpipe_assets.lake.parquet import (
+    alone,
+    encoded_size,
+    frame_of,
+    locked,
+    metadata,
+    read_file,
+    replace_file,
+    table_of,
+)
 from marketpipe_assets.lake.scan import held
 
 VALID = "bars_1m"
@@ -156,7 +165,7 @@ def _remaining(file: BarFile, bars: pa.Table, dates: frozenset[date]) -> pa.Tabl
     if kept.is_empty() and not facts:
         return None
     said = {**metadata(file.market, file.table, file.symbol), **facts_metadata(facts)}
-    return kept.to_arrow().replace_schema_metadata(said)
+    return table_of(kept).replace_schema_metadata(said)
 
 
 def _unbuilt(

@@ -40,7 +40,7 @@ def read_bars(
     if not found:
         return empty(schema)
     stored = [name for name in {**schema, "session_date": None} if name != "symbol"]
-    bars = _asked(_read(found, lake, stored, dates), dates)
+    bars = _read(found, lake, stored, dates)
     if bars.schema == schema:
         return bars
     return bars.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
@@ -66,7 +66,7 @@ def _found(lake: Path, files: Iterable[BarFile]) -> Mapping[BarFile, Content]:
 
 
 def _read(found: Mapping[BarFile, Content], lake: Path, columns: Sequence[str], dates: Sequence[date]) -> pl.DataFrame:
-    """`symbol` and these columns, of rows that may be of these dates.
+    """`symbol` and these columns, of these dates.
 
     polars reads from memory in less time than from paths. To look at dates while reading costs a third more, and pays
     where most rows are left out.
@@ -75,17 +75,20 @@ def _read(found: Mapping[BarFile, Content], lake: Path, columns: Sequence[str], 
     scan = pl.scan_parquet([content.file for content in found.values()])
     first, last = min(dates), max(dates)
     held = sum(DAYS[len(period)] for period in {file.period for file in found})
+    prunes = rows.max() > LARGE and 2 * (last - first).days <= held
     try:
-        if rows.max() <= LARGE or 2 * (last - first).days > held:
-            bars = scan.select(columns).collect()
-        else:
+        if prunes:
             within = pl.col("session_date").is_between(first, last)
             bars = scan.with_row_index(ROW).filter(within).select(ROW, *columns).collect()
-            rows = np.diff(np.searchsorted(bars[ROW], rows.cumsum()), prepend=0)
+            rows = np.diff(np.searchsorted(bars.drop_in_place(ROW), rows.cumsum()), prepend=0)
+        else:
+            bars = scan.select(columns).collect()
     except pl.exceptions.PolarsError as error:
         raise _culprit(found, lake, columns) or error from error
     symbols = pl.Series("symbol", [file.symbol for file in found], dtype=pl.String)
-    return bars.insert_column(0, symbols.gather(np.repeat(np.arange(rows.size), rows)))
+    placed = bars.insert_column(0, symbols.gather(np.repeat(np.arange(rows.size), rows)))
+    every_day = len(set(dates)) == (last - first).days + 1
+    return placed if prunes and every_day else _asked(placed, dates)
 
 
 def _culprit(found: Mapping[BarFile, Content], lake: Path, columns: Sequence[str]) -> DamagedFile | None:

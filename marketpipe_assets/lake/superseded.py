@@ -11,7 +11,7 @@ from marketpipe_assets.bars.restatements import differences, stood_at
 from marketpipe_assets.bars.schema import BAR_COLUMNS, RAW, SUPERSEDED, TIMESTAMP, VERSION, columns_of, conform
 from marketpipe_assets.lake.facts import Since, fetches_of
 from marketpipe_assets.lake.layout import BarFile
-from marketpipe_assets.lake.parquet import frame_of, metadata, read_file, replace_file
+from marketpipe_assets.lake.parquet import frame_of, metadata, read_file, replace_file, table_of
 from marketpipe_assets.lake.scan import read_bars
 
 KEY = ("symbol", "session_date")
@@ -125,4 +125,4 @@ def _keep(lake: Path, raw: BarFile, versions: pl.DataFrame) -> None:
         kept = pl.concat([others, kept])
     ordered = kept.sort(IDENTITY, maintain_order=True)
     said = metadata(file.market, file.table, file.symbol)
-    replace_file(path, ordered.to_arrow().replace_schema_metadata(said))
+    replace_file(path, table_of(ordered).replace_schema_metadata(said))

@@ -14,6 +14,7 @@ import pytest
 from marketpipe_assets.lake.layout import locks_of
 from marketpipe_assets.lake.merge import write_bars
 from marketpipe_assets.lake.parquet import (
+    MANY,
     ROW_GROUP,
     SEAL,
     DamagedFile,
@@ -22,6 +23,7 @@ from marketpipe_assets.lake.parquet import (
     read_file,
     replace_file,
     sweep,
+    table_of,
     temporary_of,
 )
 from marketpipe_assets_tests.lake.rows import MARKET, TUESDAY, WEDNESDAY, bars_of, path_of, said_of, store
@@ -282,3 +284,22 @@ def test_the_dictionary_of_a_column_holds_the_files_own_values(lake: Path) -> No
 
     assert stored is not None
     assert stored["provider"].unique().to_pylist() == ["alpaca", "tiingo"]
+
+
+def test_a_large_frame_is_the_arrow_table_that_polars_makes() -> None:
+    bars = sample(MANY)
+    with_gaps = bars.with_columns(pl.when(pl.col("ts").dt.minute() > 0).then("session").alias("session"))
+
+    for frame in (bars, with_gaps, pl.concat([bars, bars])):
+        expected, found = frame.to_arrow(), table_of(frame)
+        assert found.schema == expected.schema
+        assert found.equals(expected.combine_chunks())
+
+
+def sample(height: int) -> pl.DataFrame:
+    """Bars in runs of three sessions, and categories of others beside theirs."""
+    _ = pl.Series(["category", "of", "others"], dtype=pl.Categorical())
+    day = bars_of("AAPL", TUESDAY, [100.0] * 390)
+    parts = pl.when(pl.int_range(390) < 100).then(pl.lit("pre")).otherwise(pl.lit("regular")).cast(pl.Categorical())
+    days = pl.concat([day.with_columns(parts.alias("session"))] * (height // 390 + 1), rechunk=True)
+    return days.head(height)

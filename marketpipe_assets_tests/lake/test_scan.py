@@ -64,6 +64,17 @@ def test_a_day_of_a_large_file_is_read_whole_also_where_two_row_groups_share_it(
     assert_frame_equal(bars, pl.concat([bars_of(symbol, days[number], prices) for symbol in symbols]))
 
 
+@pytest.mark.parametrize("numbers", [(3, 5), (3, 5, 5), (3, 4, 5)])
+def test_of_a_large_file_only_the_days_asked_are_read(tmp_path: Path, numbers: tuple[int, ...]) -> None:
+    days = [TUESDAY + timedelta(days=number) for number in range(25)]
+    prices = [100 + minute / 7 for minute in range(390)]
+    store(tmp_path, pl.concat([bars_of("AAPL", day, prices) for day in days]))
+
+    bars = read_bars(tmp_path, MARKET, "bars_1m", ["AAPL"], [days[number] for number in numbers])
+
+    assert_frame_equal(bars, pl.concat([bars_of("AAPL", days[number], prices) for number in sorted({*numbers})]))
+
+
 def test_a_flipped_bit_is_found_rather_than_read(lake: Path) -> None:
     path = path_of(lake, "0700")
     content = bytearray(path.read_bytes())
