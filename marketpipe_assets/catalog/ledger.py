@@ -127,16 +127,22 @@ def totals(catalog: Catalog, market: str, by: Sequence[str] = (), summed: Sequen
 
 
 def received(catalog: Catalog, market: str) -> pl.DataFrame:
-    """`symbol`, its `days` of which regular minutes were received, and the `first` and `last` of them.
+    """`symbol` and its `days` of which regular minutes were received.
 
-    Read from an index alone: half a second for a million symbol-days.
+    Read from an index alone: a fifth of a second for a million symbol-days.
     """
     columns = symbol_days.c
     days = sa.cast(sa.func.count(), sa.BigInteger).label("days")
-    first, last = (each(columns.session_date) for each in (sa.func.min, sa.func.max))
-    select = sa.select(columns.symbol, days, first.label("first"), last.label("last"))
-    of_market = select.where(columns.market == market, columns.received > 0)
+    of_market = sa.select(columns.symbol, days).where(columns.market == market, columns.received > 0)
     return catalog.frame(of_market.group_by(columns.symbol).order_by(columns.symbol))
+
+
+def received_span(catalog: Catalog, market: str) -> tuple[date, date] | None:
+    """The first and the last session of which regular minutes of some symbol were received; None: there is none."""
+    day = symbol_days.c.session_date
+    of_market = sa.select(day).where(symbol_days.c.market == market, symbol_days.c.received > 0)
+    ends = [catalog.frame(of_market.order_by(order).limit(1)) for order in (day, day.desc())]
+    return None if ends[0].is_empty() else (ends[0].item(), ends[1].item())
 
 
 def forget(connection: sa.Connection, market: str) -> None:

@@ -88,17 +88,17 @@ def _seen(config: Config) -> Status:
 
 def _known(config: Config) -> Status:
     """What the ledger says. It has no rows of a market before the first run, or until `coverage rebuild`."""
-    from marketpipe_assets.catalog.ledger import received, totals
+    from marketpipe_assets.catalog.ledger import received, received_span, totals
     from marketpipe_assets.catalog.store import Catalog
 
     catalog = Catalog(config.catalog_url)
     held, holdings = {}, {}
     for name, market in config.markets.items():
         days = received(catalog, name)
-        of_configured = sum(count for symbol, count, *_ in days.iter_rows() if symbol in set(market.symbols))
+        of_configured = sum(count for symbol, count in days.iter_rows() if symbol in set(market.symbols))
         held[name] = Held(of_configured, _configured(market))
         sums = totals(catalog, name, summed=tuple(LEDGER_COLUMNS.values())).row(0, named=True)
-        first, last = min(days["first"], default=None), max(days["last"], default=None)
+        first, last = received_span(catalog, name) or (None, None)
         for table_name, column in LEDGER_COLUMNS.items():
             holdings[name, table_name] = Holding(None, None, None, sums[column], None, None)
         raw = holdings[name, "raw_bars_1m"]
