@@ -19,7 +19,7 @@ VALID, QUARANTINED = "bars_1m", "quarantined_bars_1m"
 def bars_as_of(
     lake: Path, market: Market, table: str, symbols: Sequence[str], dates: Sequence[date], moment: datetime
 ) -> pl.DataFrame:
-    """What `table` held of these symbols and sessions at an instant, as `read_bars` gives what it holds now.
+    """What `table` held of these symbols and dates at an instant, as `read_bars` gives what it holds now.
 
     Symbols are read some at a time, so that no more raw bars are held at once than by a run of the market.
     """
@@ -36,7 +36,8 @@ def bars_as_of(
 def _part(
     lake: Path, market: Market, table: str, symbols: Sequence[str], dates: Sequence[date], moment: datetime
 ) -> pl.DataFrame:
-    raw = raw_as_of(lake, market.name, symbols, market.sessions.owned_dates(dates), moment)
+    owned = market.sessions.owned_dates(sorted({*dates} & {*market.sessions.dates}))
+    raw = raw_as_of(lake, market.name, symbols, owned, moment)
     return _derived(market, table, raw).filter(pl.col("session_date").is_in(list(dates)))
 
 

@@ -23,6 +23,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
@@ -233,6 +234,12 @@ class Halt(_Settings):
     start: Instant
     end: Instant
     symbols: tuple[Symbol, ...] | None = None
+
+    @model_validator(mode="after")
+    def _ends_after_its_start(self) -> "Halt":
+        if self.end <= self.start:
+            raise ValueError(f"expected an end after {self.start.isoformat()}, was {self.end.isoformat()}")
+        return self
 
 
 class Listing(_Settings):
@@ -454,6 +461,7 @@ def load_config(path: Path | None = None) -> Config:
         problems = [str(_problem(file, details)) for details in error.errors()]
         raise ConfigError("\n".join(problems)) from None  # pydantic's own text shows expanded values
     _check_providers(file, config)
+    _check_symbols(file, config)
     placed = config.model_copy(update={"path": named.absolute() if named else None})
     providers = {name: _rooted(settings, placed.folder) for name, settings in config.providers.items()}
     places = {name: _placed(getattr(config, name), placed.folder) for name in PLACES}
@@ -578,7 +586,8 @@ def _check_keys(file: MarkedDocument) -> None:
     for place in file.written:
         if place == ("path",) or (place[:1] == ("markets",) and place[2:] in (("name",), ("amendments",))):
             raise _unknown_key(file, place)
-        if place[:1] == ("providers",) and any(SECRET.search(str(part)) for part in place[2:]):
+        names = place[2:] if place[2:3] != ("symbols",) else ()  # whose keys are a vendor's symbols: KEY is one
+        if place[:1] == ("providers",) and any(SECRET.search(str(part)) for part in names):
             raise file.error(
                 place, "expected no secret here: secrets come from the environment only, see `marketpipe providers`"
             )
@@ -627,13 +636,31 @@ def _check_providers(file: MarkedDocument, config: Config) -> None:
                 raise file.error(place, f"expected a provider of this file, {known}, was {file.was(place)}")
 
 
+def _check_symbols(file: MarkedDocument, config: Config) -> None:
+    """What is said of a misspelt symbol is said of none. A hold may name one whose bars are all that is left of it."""
+    for name, market in config.markets.items():
+        said: list[tuple[Place, str]] = [(("markets", name, "listings", symbol), symbol) for symbol in market.listings]
+        entries = [(("markets", name, "halts", number), each.symbols) for number, each in enumerate(market.halts)]
+        entries += [(("markets", name, "hold", number), each.symbols) for number, each in enumerate(market.hold)]
+        said += [((*entry, "symbols", n), symbol) for entry, names in entries for n, symbol in enumerate(names or ())]
+        for place, symbol in said:
+            if symbol in market.symbols:
+                continue
+            unknown = file.error(place, f"expected a symbol of {name}{_near(symbol, market.symbols)}, was {symbol!r}")
+            if place[2] != "hold":
+                raise unknown
+            warnings.warn(f"{unknown}: it holds what is left of one that was taken out", UserWarning, stacklevel=3)
+
+
 MODELS: Mapping[Place, type[BaseModel]] = {
     ("*",): Config,
     ("alerts", "*"): Alerts,
     ("alerts", "email", "*"): Email,
     ("log", "*"): Log,
     ("markets", "*", "*"): Market,
+    ("markets", "*", "halts", "*", "*"): Halt,
     ("markets", "*", "hold", "*", "*"): Hold,
+    ("markets", "*", "listings", "*", "*"): Listing,
     ("markets", "*", "partition", "*"): Partition,
     ("markets", "*", "reconcile", "*"): Reconcile,
     ("markets", "*", "rules", "*", "*"): RuleSetting,

@@ -62,6 +62,8 @@ def read_marked(path: Path, variables: Mapping[str, str], spelled: Callable[[str
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: expected YAML: {error.problem}") from error
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        raise ConfigError(f"{path}: expected YAML: {' '.join(str(error).split())}") from error
     reader = _Reader(path, variables, spelled, {})
     return MarkedDocument(path, reader.value(node, ()) if node else {}, reader.written)
 

@@ -1,8 +1,9 @@
 """Read bars: `load_bars` for notebooks, `connect` for SQL. Nothing here imports Dagster."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -55,6 +56,7 @@ def load_bars(  # noqa: PLR0913  # each is a word of the reader's question
     """
     config = config or load_config()
     asked = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
+    _check_asked(asked)
     chosen = market_of(config, asked, market)
     if adjustment != "raw":
         raise ValueError(f"expected adjustment 'raw', the only one there is, was {adjustment!r}")
@@ -92,12 +94,14 @@ def load_table(
     """
     config = config or load_config()
     asked = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
+    _check_asked(asked)
     chosen = market_of(config, asked, market)
     known = [each for each in tables_of(chosen) if as_of is None or each not in (SUPERSEDED, SECOND, VENDOR_DAYS)]
     if table not in known:
         raise ValueError(f"expected a table of {', '.join(known)}, was {table!r}")
     first, last = _moment(start), _moment(end)
-    bars = _Reader(config.lake, chosen, table, asked, _instant(as_of)).bars(_dates(chosen, first, last))
+    owned = chosen.sessions.owned_dates(_dates(chosen, first, last))  # raw bars may be of a closed day
+    bars = _Reader(config.lake, chosen, table, asked, _instant(as_of)).bars(owned)
     return _filtered(bars, _instants(first, last))
 
 
@@ -255,9 +259,14 @@ def market_of(config: Config, symbols: Sequence[str], name: str | None = None) -
     if name not in config.markets:
         raise ValueError(f"expected a market of {', '.join(config.markets)}, was {name!r}")
     market = config.markets[name]
-    if unknown := sorted(set(symbols) - set(market.symbols) - _retired(config, market)):
-        raise ValueError(f"expected symbols of {name}, was {', '.join(unknown)}")
+    if unknown := sorted(set(symbols) - set(market.symbols) - _held_symbols(config, market)):
+        raise ValueError(f"expected symbols of {name}, was {', '.join(_guessed(unknown, market.symbols))}")
     return market
+
+
+def _check_asked(symbols: Sequence[str]) -> None:
+    if not symbols:
+        raise ValueError("expected at least one symbol, was none")
 
 
 def _holding(config: Config, symbols: Sequence[str]) -> Market:
@@ -265,16 +274,32 @@ def _holding(config: Config, symbols: Sequence[str]) -> Market:
     markets = config.markets.values()
     wanted = set(symbols)
     holding = [each for each in markets if wanted <= set(each.symbols)]
-    holding = holding or [each for each in markets if wanted <= {*each.symbols, *_retired(config, each)}]
-    if len(holding) != 1:
-        found = ", ".join(each.name for each in holding) or "none"
+    holding = holding or [each for each in markets if wanted <= {*each.symbols, *_held_symbols(config, each)}]
+    if len(holding) == 1:
+        return holding[0]
+    if holding:
+        found = ", ".join(each.name for each in holding)
         raise ValueError(f"expected one market with {', '.join(symbols)}, was {found}: name the market")
-    return holding[0]
+    known = {symbol for each in markets for symbol in (*each.symbols, *_held_symbols(config, each))}
+    if unknown := sorted(wanted - known):
+        names = ", ".join(config.markets)
+        raise ValueError(f"expected symbols of {names}, was {', '.join(_guessed(unknown, known))}")
+    raise ValueError(
+        f"expected symbols of one market, was {', '.join(symbols)} of several: ask for each market's apart"
+    )
 
 
-def _retired(config: Config, market: Market) -> set[str]:
-    """Symbols taken from the configuration whose bars are still there, and those of the configuration that have any."""
-    return set(held(config.lake, market.name).get("raw_bars_1m", ()))
+def _guessed(unknown: Sequence[str], known: Iterable[str]) -> Iterator[str]:
+    """Each with the symbol that was likely meant."""
+    upper = {symbol.upper(): symbol for symbol in known}
+    for symbol in unknown:
+        near = get_close_matches(symbol.upper(), upper, n=1)
+        yield f"{symbol} (did you mean {upper[near[0]]}?)" if near else symbol
+
+
+def _held_symbols(config: Config, market: Market) -> set[str]:
+    """Symbols of which the lake has a folder, those among them that the configuration no longer names."""
+    return {symbol for symbols in held(config.lake, market.name).values() for symbol in symbols}
 
 
 def _check_timeframe(market: Market, timeframe: str, source: str) -> None:
@@ -319,6 +344,8 @@ def _filtered(bars: pl.DataFrame, conditions: Sequence[pl.Expr]) -> pl.DataFrame
 def _moment(moment: Moment) -> date | None:
     if isinstance(moment, str):
         moment = _parsed(moment)
+    if not isinstance(moment, date | None):
+        raise TypeError(f"expected a date or a time such as 2024-01-02, was {moment!r}")
     if isinstance(moment, datetime) and moment.tzinfo is None:
         raise ValueError(f"expected a date or a time with its zone, was {moment.isoformat()}")
     return moment

@@ -28,6 +28,8 @@ class WatchedCeleryRunLauncher(CeleryRunLauncher):
 
     def _has_worker(self, task_id: str) -> bool:
         told: Any = self.celery.AsyncResult(task_id).info  # of a task that has started: where
+        if not isinstance(told, dict) or "hostname" not in told:  # it has ended meanwhile, and this is its result
+            return False
         for _ in range(ASKED):
             asked = self.celery.control.inspect(destination=[told["hostname"]], timeout=PATIENCE)
             answers = asked.query_task(task_id)

@@ -32,9 +32,7 @@ NYSE = (
 )
 NASDAQ = (_halt("2013-08-22", "12:14", "15:25"),)  # its quotation system failed
 
-HALTS: Mapping[str, Sequence[Halt]] = {
-    "XNYS": (*CIRCUIT_BREAKERS, *NYSE),
-    "XNAS": (*CIRCUIT_BREAKERS, *NASDAQ),
-}
+OF_NYSE, OF_NASDAQ = (*CIRCUIT_BREAKERS, *NYSE), (*CIRCUIT_BREAKERS, *NASDAQ)
+HALTS: Mapping[str, Sequence[Halt]] = {"XNYS": OF_NYSE, "NYSE": OF_NYSE, "XNAS": OF_NASDAQ, "NASDAQ": OF_NASDAQ}
 """Calendar → halts. US stocks of either exchange are usually kept under one calendar, so a stop of one of the exchanges
 explains a hole only where there is one: the others' stocks went on trading."""

@@ -8,7 +8,8 @@ Of a hole the first that holds, minute by minute:
 - `not_yet_published`: the hole reaches to the end of the session, and was fetched within the market's
   `publication_delay` after it: the vendor may not have been done.
 - `halt`: trading stood still. A halt of the calendar's table or of the configuration covers the minute; or no other
-  symbol traded, where there are at least three, for so long that it is no chance, between minutes with trades.
+  symbol traded, where there are at least three, for so long that it is no chance, between minutes with trades, and a
+  second provider has no bar of the minute.
 - `vendor_gap`: a second provider has a bar of the minute; or the symbol trades so densely in those of the 41 sessions
   around of which it has any bar that a hole as long comes by chance in fewer than one of twenty sessions; or nothing at
   all is known of the symbol.
@@ -97,9 +98,10 @@ def explained(days: pl.DataFrame, holes: pl.DataFrame, sessions: Sessions, evide
     which = np.repeat(np.arange(holes.height), facts.length)
     number = np.repeat(facts.number - _firsts(facts.length), facts.length) + np.arange(which.size)
     code = codes[which]
+    proven = np.zeros(code.size, dtype=bool)
     if evidence.second is not None and evidence.second_days is not None:
-        _by_second_provider(code, holes, grid, (which, number), evidence.second, evidence.second_days)
-    code[_silent(facts, grid)[number] & (facts.others[which] >= SILENT_OTHERS)] = HALT
+        proven = _by_second_provider(code, holes, grid, (which, number), evidence.second, evidence.second_days)
+    code[_silent(facts, grid)[number] & (facts.others[which] >= SILENT_OTHERS) & ~proven] = HALT
     code[_halted(evidence.halts, holes, grid, which, number)] = HALT
     code[_unpublished(facts, sessions, grid, evidence.publication_delay)[which]] = NOT_YET_PUBLISHED
     code[_unlisted(holes, evidence)[which]] = NOT_LISTED
@@ -253,7 +255,8 @@ def _by_second_provider(
     minutes: tuple[Minutes, Minutes],
     second: pl.DataFrame,
     second_days: pl.DataFrame,
-) -> None:
+) -> Booleans:
+    """Tell gaps by what the second provider has, and give the minutes that it has: in those trading went on."""
     which, number = minutes
     asked = holes.select(KEY).join(second_days.with_columns(asked=True), on=KEY, how="left", maintain_order="left")
     was_asked = asked["asked"].fill_null(False).to_numpy()[which]
@@ -264,6 +267,7 @@ def _by_second_provider(
     wanted = holes["symbol"].cast(symbols).to_physical().to_numpy().astype(np.int64)[which] * grid.size + number
     has = np.isin(wanted, keys[there >= 0])
     code[was_asked] = np.where(has[was_asked], VENDOR_GAP, NO_TRADE)
+    return was_asked & has
 
 
 def _firsts(lengths: Minutes) -> Minutes:

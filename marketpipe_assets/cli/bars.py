@@ -98,9 +98,15 @@ def _bounds(
     closed = iso_date(end_date, "--end-date")
     first = str(opened) if opened is not None else _moment(start, "--start")
     last = str(closed + timedelta(days=1)) if closed is not None else _moment(end, "--end")
-    if first is not None and last is not None and len(first) == len(last) and last <= first:
+    if first is not None and last is not None and _is_reversed(first, last):
         raise UserError(f"expected an end after {first}, was {end or end_date}")
     return first, last
+
+
+def _is_reversed(first: str, last: str) -> bool:
+    """Of two dates or of two instants; a date and an instant are compared by the market's sessions, later."""
+    bounds = [datetime.fromisoformat(each) for each in (first, last)]
+    return len({(each.tzinfo is None) for each in bounds}) == 1 and bounds[1] <= bounds[0]
 
 
 def _moment(text: str | None, option: str) -> str | None:
@@ -108,7 +114,9 @@ def _moment(text: str | None, option: str) -> str | None:
         if text is not None:
             datetime.fromisoformat(text)
     except ValueError:
-        raise UserError(f"{option}: expected a date or a time with its zone, was {text!r}") from None
+        raise UserError(
+            f"{option}: expected a date such as 2024-01-02, or a time with its zone, was {text!r}"
+        ) from None
     return text
 
 

@@ -8,7 +8,7 @@ import typer
 
 from marketpipe_assets.bars.amendments import expired
 from marketpipe_assets.cli.options import configuration
-from marketpipe_assets.cli.outcome import UserError, user_input
+from marketpipe_assets.cli.outcome import UserError, note, user_input
 from marketpipe_assets.config import Config, Market
 
 if TYPE_CHECKING:
@@ -36,10 +36,13 @@ def usable(config: Config) -> list[str]:
     from marketpipe_assets.catalog.store import Catalog
     from marketpipe_assets.definitions import check_tie_outs, provider_of
     from marketpipe_assets.defs.partitions import grid_of
+    from marketpipe_assets.providers.files import FilesProvider
 
     with user_input():
         for name, block in config.providers.items():
-            provider_of(name, block)
+            provider = provider_of(name, block)
+            if isinstance(provider, FilesProvider) and not Path(provider.root).is_dir():
+                note(f"{name}: there is no folder {provider.root} yet")
         check_tie_outs(config)
         catalog = Catalog(config.catalog_url)
         return [_line(market, grid_of(market, catalog)) for market in config.markets.values()]

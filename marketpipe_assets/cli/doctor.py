@@ -19,7 +19,7 @@ from marketpipe_assets.cli.config_check import usable
 from marketpipe_assets.cli.display import console, counted, size, table
 from marketpipe_assets.cli.export import write_whole
 from marketpipe_assets.cli.options import ConfigOption, configuration, over, sessions_of
-from marketpipe_assets.cli.outcome import UserError, one_line, say
+from marketpipe_assets.cli.outcome import UserError, one_line, say, user_input
 from marketpipe_assets.config import Config, environment, export_dagster_home
 
 SAMPLED = 20
@@ -123,7 +123,8 @@ def _secrets(config: Config) -> Found:
     from marketpipe_assets.providers import provider_class
 
     for name, block in config.providers.items():
-        able = provider_class(block.type).capabilities
+        with user_input():
+            able = provider_class(block.type).capabilities
         given = environment(able.secrets)
         if given or not able.secrets:
             yield State.OK, f"{name}: {', '.join(given) or 'needs no secret'}"
@@ -138,7 +139,8 @@ def _asked(config: Config) -> Found:
     from marketpipe_assets.providers.http import HttpProvider
 
     for name, block in config.providers.items():
-        provider = provider_of(name, block)
+        with user_input():
+            provider = provider_of(name, block)
         if not isinstance(provider, HttpProvider):
             yield State.OK, f"{name}: on this machine, nothing to ask"
             continue

@@ -19,7 +19,7 @@ def verify(
 ) -> None:
     """Read every page of every file with its checksum, and compare what files say of themselves with their place.
 
-    Exits 1 where a file is damaged; remove it and ingest its period again.
+    Exits 1 where a file is damaged, and says how its bars come back.
     """
     from marketpipe_assets.lake.verify import damaged, files_of
 

@@ -27,7 +27,11 @@ ConfigOption = Annotated[
 MarketOption = Annotated[
     str | None,
     typer.Option(
-        "--market", "-m", metavar="NAME", help="A market of the configuration.", show_default="the one with the symbols"
+        "--market",
+        "-m",
+        metavar="NAME",
+        help="A market of the configuration.",
+        show_default="the one with the symbols, else the first",
     ),
 ]
 SymbolsOption = Annotated[
@@ -65,7 +69,10 @@ def chosen_market(config: Config, name: str | None, symbols: Sequence[str]) -> M
     from marketpipe_assets.query import market_of
 
     if name is None and not symbols:
-        return next(iter(config.markets.values()))
+        first, *others = config.markets.values()
+        if others:
+            note(f"market {first.name}, the first of {len(config.markets)}: --market names another")
+        return first
     try:
         return market_of(config, symbols, name)
     except ValueError as error:
@@ -114,7 +121,10 @@ def asked_dates(market: Market, start: str | None, end: str | None) -> Sequence[
         note(f"{market.name} begins on {market.start}: earlier sessions are left out")
     dates = sessions_of(market).between(first, last)
     if not dates:
-        raise UserError(f"expected a range with sessions of {market.name} ({market.calendar}), was {first} to {last}")
+        raise UserError(
+            f"expected a range with sessions of {market.name} ({market.calendar}, from {market.start}), "
+            f"was {first} to {last}"
+        )
     return dates
 
 

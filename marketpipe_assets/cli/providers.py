@@ -8,7 +8,7 @@ import typer
 
 from marketpipe_assets.cli.display import cell, console, table
 from marketpipe_assets.cli.options import ConfigOption, configuration
-from marketpipe_assets.cli.outcome import RunTimeError, say
+from marketpipe_assets.cli.outcome import RunTimeError, say, user_input
 from marketpipe_assets.config import Config
 from marketpipe_assets.marked_yaml import ConfigError
 from marketpipe_assets.providers import ALIASES, provider_names
@@ -92,7 +92,8 @@ def _test(config: Config) -> None:
 
     failed: list[str] = []
     for name, block in config.providers.items():
-        provider = provider_of(name, block)
+        with user_input():
+            provider = provider_of(name, block)
         if not isinstance(provider, HttpProvider):
             typer.echo(f"{name}: on this machine, nothing to ask")
             continue

@@ -23,10 +23,13 @@ PROCESS_TAG = "marketpipe/process"
 LOST_TAG = "marketpipe/lost"
 LOST, MADE_GOOD = "yes", "made good"
 
+NO_START = "0"
+"""Of a process on a system that does not say when one started: whether it is still there cannot be told."""
+
 
 def process_tags() -> Mapping[str, str]:
     """The tags of this process's runs. The daemon does not start one again that is lost: the next command does."""
-    return {PROCESS_TAG: _of(os.getpid()) or f"{socket.gethostname()} {os.getpid()} 0", MAX_RETRIES_TAG: "0"}
+    return {PROCESS_TAG: _of(os.getpid()) or f"{socket.gethostname()} {os.getpid()} {NO_START}", MAX_RETRIES_TAG: "0"}
 
 
 def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -72,7 +75,9 @@ def make_good(instance: dg.DagsterInstance, run_ids: Iterable[str]) -> None:
 
 
 def _is_gone(process: str) -> bool:
-    host, number, _ = process.rsplit(" ", 2)
+    host, number, start = process.rsplit(" ", 2)
+    if start == NO_START:
+        return False
     return host == socket.gethostname() and _of(int(number)) != process
 
 

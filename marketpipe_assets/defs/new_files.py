@@ -62,9 +62,11 @@ def new_files_sensor(grid: Grid, drop: Drop) -> dg.SensorDefinition:
         settled = [each for each in fresh if each.changed + SETTLED <= now]
         if not settled:
             return dg.SkipReason(f"{len(fresh)} files are still being written" if fresh else "no new file")
-        days = not_in_flight(
-            _days(context.resources.catalog, market, drop, settled, now), in_flight(context.instance, grid)
-        )
+        asked = _days(context.resources.catalog, market, drop, settled, now)
+        days = not_in_flight(asked, in_flight(context.instance, grid))
+        if days.height < asked.height:  # a run that has read the folder already has not seen them
+            waiting = asked.height - days.height
+            return dg.SkipReason(f"{len(settled):,} new files wait for runs of {waiting:,} of their symbol-days to end")
         runs = planned_runs(grid, dict(days.group_by("session_date").agg("symbol").rows()))
         newest = max(each.changed for each in settled).isoformat()
         said = f"{len(settled):,} new files: {days.height:,} symbol-days to read in {len(runs):,} runs"

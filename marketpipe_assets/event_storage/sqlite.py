@@ -1,11 +1,14 @@
 """Dagster's SQLite event log, with a batch of events written in one transaction over the index and the run's file."""
 
+import atexit
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 from weakref import WeakSet
 
@@ -49,10 +52,10 @@ log = logging.getLogger(__name__)
 class BatchedSqliteEventLogStorage(Batches, SqliteEventLogStorage):
     """Dagster's `SqliteEventLogStorage`, with the same files and tables, for `event_log_storage` in dagster.yaml.
 
-    `base_dir` is by default where Dagster has it, `$DAGSTER_HOME/history/runs`. An event that both the index and the
-    run's file hold is never in the file alone. Two files in WAL mode do not commit as one: the index does so first,
-    and what a process that dies in between leaves out of the run's file is copied when the run ends, by itself or
-    through run monitoring.
+    `base_dir` is by default where Dagster has it, `$DAGSTER_HOME/history/runs`; without a home it is a temporary folder.
+    An event that both the index and the run's file hold is never in the file alone. Two files in WAL mode do not commit
+    as one: the index does so first, and what a process that dies in between leaves out of the run's file is copied when
+    the run ends, by itself or through run monitoring.
     """
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
@@ -197,8 +200,18 @@ def _moment(at: datetime) -> str:
     return at.isoformat(" ", "microseconds")
 
 
+TEMPORARY = "MARKETPIPE_TEMPORARY_EVENTS"
+"""The variable that tells the processes of a temporary instance where its events are."""
+
+
 def _default_folder() -> str:
     home = os.environ.get("DAGSTER_HOME")
-    if not home:
-        raise ValueError("expected base_dir below event_log_storage.config or DAGSTER_HOME, was neither")
-    return str(Path(home).expanduser() / "history" / "runs")
+    return str(Path(home).expanduser() / "history" / "runs") if home else _temporary_folder()
+
+
+def _temporary_folder() -> str:
+    """Of an instance that Dagster makes for one command and does not say where; it goes with the process."""
+    if TEMPORARY not in os.environ:
+        os.environ[TEMPORARY] = mkdtemp(prefix="marketpipe-events-")
+        atexit.register(rmtree, os.environ[TEMPORARY], ignore_errors=True)
+    return os.environ[TEMPORARY]

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from marketpipe_assets.bars.order import first_rows
-from marketpipe_assets.bars.schema import PRICES, RAW, SUPERSEDED, columns_of
-from marketpipe_assets.lake.layout import locks_of, period_of
+from marketpipe_assets.bars.schema import FETCHED, PRICES, RAW, SUPERSEDED, VENDOR_DAYS, columns_of
+from marketpipe_assets.lake.layout import folder_symbol, locks_of, period_of
 
 SCHEMA_VERSION = "1"
 ROW_GROUP = 8192  # a month of regular minutes: read whole it costs what larger groups do, by day a twelfth of a year's
@@ -48,8 +48,16 @@ class DamagedFile(LakeError):
     """A file that must not be read, nor merged into. `marketpipe lake verify` lists them; `reason` is one line."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path} is damaged: {reason}; remove it and ingest its period again")
+        super().__init__(f"{path} is damaged: {reason}; remove it and {_remedy(path)}")
         self.reason = reason
+
+
+def _remedy(path: Path) -> str:
+    """How the bars of a file come back: those a provider gave are asked for, the others follow from stored ones."""
+    table, symbol = path.parts[-3], folder_symbol(path.parts[-2])
+    if table in (*FETCHED, SUPERSEDED, VENDOR_DAYS):
+        return f"ingest {symbol} {path.stem} again"
+    return f"run marketpipe aggregate --symbols {symbol} --all"
 
 
 def metadata(market: str, table: str, symbol: str) -> Mapping[str, str]:
@@ -135,8 +143,10 @@ def sweep(lake: Path) -> int:
 
 def _swept(temporary: Path, lake: Path) -> bool:
     """Whether nobody was writing it: a writer holds the lock as long as its temporary file is there."""
+    locks = locks_of(lake)
+    _make(locks)  # a lake that was moved or copied has none
     try:
-        with _held(_lock(temporary.name.removesuffix(WRITING), locks_of(lake)), fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with _held(_lock(temporary.name.removesuffix(WRITING), locks), fcntl.LOCK_EX | fcntl.LOCK_NB):
             temporary.unlink(missing_ok=True)
     except BlockingIOError:
         return False

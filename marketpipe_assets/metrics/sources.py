@@ -82,7 +82,7 @@ def due_sessions(market: Market, now: datetime) -> pl.DataFrame:
 def _freshness(connection: sa.Connection, market: Market, due: pl.DataFrame, now: datetime) -> Samples:
     columns = symbol_days.c
     newest: date | None = connection.scalar(
-        sa.select(sa.func.max(columns.session_date)).where(columns.market == market.name)
+        sa.select(sa.func.max(columns.session_date)).where(columns.market == market.name, columns.raw_bars > 0)
     )
     late = due if newest is None else due.filter(pl.col("session_date") > newest)
     since = 0.0 if late.is_empty() else (now - late["published"][0]).total_seconds()

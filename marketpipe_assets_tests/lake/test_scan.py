@@ -120,7 +120,7 @@ def test_a_damaged_file_is_named_rather_than_read(lake: Path) -> None:
     path = path_of(lake, "0700")
     path.write_bytes(path.read_bytes()[:-1])
 
-    with pytest.raises(DamagedFile, match=r"symbol=0700/2024-01\.parquet is damaged: .*; remove it and ingest"):
+    with pytest.raises(DamagedFile, match=r"symbol=0700/2024-01\.parquet is damaged: .*; remove it and run"):
         read_bars(lake, MARKET, "bars_1m", SYMBOLS, [TUESDAY])
 
 
