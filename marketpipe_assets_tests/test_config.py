@@ -181,6 +181,23 @@ def test_catalogue_is_the_postgres_of_the_environment(
     assert config_of(tmp_path, TOP + MARKET).catalog_url == "postgresql+psycopg2://user@host/bars"
 
 
+def test_a_hold_of_a_symbol_the_market_does_not_have_is_told(tmp_path: Path) -> None:
+    with pytest.warns(
+        UserWarning, match=r"expected a symbol of shares .did you mean AAPL.., was 'APPL': it holds what"
+    ):
+        config_of(tmp_path, market_with("hold: [{symbols: [APPL], reason: kept}]"))
+
+
+def test_a_character_that_yaml_does_not_allow_is_refused(tmp_path: Path) -> None:
+    assert "expected YAML: " in refusal(tmp_path, TOP + MARKET + "# \x07\n")
+
+
+def test_a_vendors_symbol_may_be_called_like_a_secret(tmp_path: Path) -> None:
+    text = TOP + "  mine: {type: csv, root: in, symbols: {KEY: key}}\n" + MARKET
+
+    assert config_of(tmp_path, text).providers["mine"].options["symbols"] == {"KEY": "key"}
+
+
 def test_lake_is_relative_to_the_file(tmp_path: Path) -> None:
     assert config_of(tmp_path, TOP + "lake: bars/here\n" + MARKET.lstrip()).lake == tmp_path / "bars/here"
 
@@ -207,6 +224,14 @@ def test_lake_is_relative_to_the_file(tmp_path: Path) -> None:
         ("session: night", "expected 'regular' or 'extended', was 'night'"),
         ("anchor: open", "expected 'clock' or 'session', was 'open'"),
         ("halts: [{start: 2024-01-03T10:00, end: x}]", "expected an instant with its zone such as 2024-01-02T09:30"),
+        ("halts: [{begin: 2024-01-03T10:00Z}]", "markets.shares.halts.0.begin: unknown key; expected one of start"),
+        ("halts: [{start: 2024-01-03T10:00Z, end: 2024-01-03T09:00Z}]", "expected an end after 2024-01-03T10:00"),
+        (
+            "halts: [{start: 2024-01-03T10:00Z, end: 2024-01-03T11:00Z, symbols: [APPL]}]",
+            "markets.shares.halts.0.symbols.0: expected a symbol of shares (did you mean AAPL?), was 'APPL'",
+        ),
+        ("listings: {AAPL: {frist: 2024-01-03}}", "listings.AAPL.frist: unknown key (did you mean first?)"),
+        ("listings: {APPL: {first: 2024-01-03}}", "expected a symbol of shares (did you mean AAPL?), was 'APPL'"),
         ("extended_hours: [4, 20:00]", "expected a local time such as 09:30, was '4'"),
         ("extended_hours: [20:00, 04:00]", "expected two times with the earlier one first, was 'a list'"),
         ("extended_hours: [04:00]", "markets.shares.extended_hours.1: expected a value, was missing"),

@@ -4,13 +4,16 @@ import io
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import gettempdir
 
 import dagster as dg
 import pytest
 
+from marketpipe_assets import definitions
 from marketpipe_assets.logs import Formatter, use_in_dagster
 from marketpipe_assets_tests.cli.command import CONFIGURATION, configured, process
 
@@ -95,7 +98,7 @@ def test_a_tick_of_the_daemon_speaks_the_same_format() -> None:
 def test_the_command_says_errors_and_notes_as_json_where_it_is_asked_to(tmp_path: Path) -> None:
     path = configured(tmp_path, CONFIGURATION + JSON)
 
-    result = process(tmp_path, "validate", "--config", path)
+    result = process(tmp_path, "validate", "--market", "shares", "--config", path)
 
     assert result.returncode == 2
     (line,) = lines_of(result.stderr)
@@ -124,6 +127,29 @@ def materialized(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str
     )
     assert run.returncode == 0, run.stderr
     return lines_of(run.stderr)
+
+
+def test_dagster_materializes_by_the_packaged_instance_where_there_is_no_home(tmp_path: Path) -> None:
+    configured(tmp_path, CONFIGURATION)
+    shutil.copy(Path(definitions.__file__).with_name("dagster.yaml"), tmp_path / "dagster.yaml")
+    before = {*Path(gettempdir()).glob("marketpipe-events-*")}
+
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "dagster", "asset", "materialize", "-m", "marketpipe_assets.definitions"),
+            *("--select", 'key:"shares/*"', "--partition", "2024-01-02|AAPL"),
+        ],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stderr
+    assert list(tmp_path.glob("lake/shares/bars_1d/symbol=AAPL/*.parquet"))
+    assert {*Path(gettempdir()).glob("marketpipe-events-*")} <= before
 
 
 def test_a_run_says_which_market_symbol_session_and_provider_it_is_about(materialized: list[dict[str, str]]) -> None:

@@ -155,14 +155,22 @@ def test_symbol_without_bars_has_no_rows() -> None:
     [
         ("ACME", "7m", None, "expected a timeframe of 1m, 5m, 1d, 1w, 1M, was '7m'"),
         ("BTC/USD", "1w", None, "expected a timeframe of 1m, 1h, was '1w'"),
-        ("NONE", "1d", None, "expected symbols of .*, was NONE"),
+        ("NONE", "1d", None, "expected symbols of shares, pairs, was NONE"),
+        ("acme", "1d", None, r"was acme \(did you mean ACME\?\)"),
+        (["ACME", "BTC/USD"], "1d", None, "expected symbols of one market, was ACME, BTC/USD of several"),
+        ([], "1d", None, "expected at least one symbol, was none"),
         ("ACME", "1d", "bonds", "expected a market of shares, pairs, was 'bonds'"),
         ("BTC/USD", "1h", "shares", "expected symbols of shares, was BTC/USD"),
     ],
 )
-def test_what_is_not_known_is_refused(symbols: str, timeframe: str, market: str | None, said: str) -> None:
+def test_what_is_not_known_is_refused(symbols: str | list[str], timeframe: str, market: str | None, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         load_bars(symbols, timeframe, market=market)
+
+
+def test_a_number_is_no_date() -> None:
+    with pytest.raises(TypeError, match="expected a date or a time such as 2024-01-02, was 20240102"):
+        load_bars("ACME", "1d", start=20240102)  # type: ignore[arg-type]
 
 
 def test_older_loader_gives_pandas_by_timestamp() -> None:

@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 class BatchedSqliteEventLogStorage(Batches, SqliteEventLogStorage):
     """Dagster's `SqliteEventLogStorage`, with the same files and tables, for `event_log_storage` in dagster.yaml.
 
-    `base_dir` is by default where Dagster has it, `$DAGSTER_HOME/history/runs`; without a home it is a temporary folder.
+    `base_dir` is by default where Dagster has it, `$DAGSTER_HOME/history/runs`, and temporary without a home.
     An event that both the index and the run's file hold is never in the file alone. Two files in WAL mode do not commit
     as one: the index does so first, and what a process that dies in between leaves out of the run's file is copied when
     the run ends, by itself or through run monitoring.

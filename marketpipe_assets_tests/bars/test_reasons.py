@@ -176,6 +176,21 @@ def test_what_a_second_provider_has_is_a_gap_and_what_it_lacks_is_none() -> None
     assert reasons(raw, evidence=evidence) == [("ACME", "11:10", 5, "vendor_gap"), ("ACME", "11:15", 5, "no_trade")]
 
 
+def test_minutes_that_a_second_provider_has_are_no_halt() -> None:
+    symbols = ("ACME", "BOLT", "CRUX", "DYNO")
+    silent = [("09:30", 100), ("11:40", 260)]
+    second = bars_of(dict.fromkeys(symbols, WHOLE))
+    evidence = Evidence(
+        second=second.select(*KEY, "ts"), second_days=pl.DataFrame({"symbol": symbols, "session_date": [DAY] * 4})
+    )
+
+    alone = reasons(bars_of(dict.fromkeys(symbols, silent)), symbols)
+    beside = reasons(bars_of(dict.fromkeys(symbols, silent)), symbols, evidence=evidence)
+
+    assert {reason for *_, reason in alone} == {"halt"}
+    assert {reason for *_, reason in beside} == {"vendor_gap"}
+
+
 def test_a_second_provider_that_was_not_asked_for_the_day_says_nothing() -> None:
     raw = bars_of({"ACME": [("09:30", 100), ("11:20", 280)]})
     asked = pl.DataFrame({"symbol": "ACME", "session_date": NEXT})
