@@ -42,10 +42,16 @@ def test_the_market_is_the_one_that_has_the_symbols(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--start", "2024-01-06", "--end", "2024-01-08"], "expected a range with sessions of shares (XNYS)"),
-        (["--start", "2024-01-05", "--end", "2024-01-05"], "expected an --end after 2024-01-05 (it is exclusive)"),
-        (["--start", "02.01.2024"], "--start: expected a date such as 2024-01-02, was '02.01.2024'"),
-        (["--end", "2999-01-01"], "was 2999-01-01: bars of the future do not exist"),
+        (
+            ["-m", "shares", "--start", "2024-01-06", "--end", "2024-01-08"],
+            "sessions of shares (XNYS, from 2024-01-02)",
+        ),
+        (
+            ["-m", "shares", "--start", "2024-01-05", "--end", "2024-01-05"],
+            "expected an --end after 2024-01-05 (it is exclusive)",
+        ),
+        (["-m", "shares", "--start", "02.01.2024"], "--start: expected a date such as 2024-01-02, was '02.01.2024'"),
+        (["-m", "shares", "--end", "2999-01-01"], "was 2999-01-01: bars of the future do not exist"),
         (["--symbols", "NOPE"], "was NOPE"),
         (["--market", "coins", "--symbols", "AAPL"], "expected symbols of coins, was AAPL"),
         (["--market", "bonds"], "expected a market of shares, coins, was 'bonds'"),
@@ -58,6 +64,12 @@ def test_a_wrong_selection_is_one_line_and_exit_code_2(tmp_path: Path, args: lis
     assert result.stderr.startswith("error: ")
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_without_market_and_symbols_it_is_the_first_and_said(tmp_path: Path) -> None:
+    result = marketpipe("ingest", "--config", configured(tmp_path), *DATES, "--dry-run")
+
+    assert result.stderr.startswith("note: market shares, the first of 2: --market names another\n")
 
 
 def test_what_came_in_is_printed_and_each_run_has_a_line(tmp_path: Path) -> None:
@@ -210,7 +222,7 @@ def test_a_configuration_elsewhere_is_the_one_the_runs_read(tmp_path: Path) -> N
 def test_a_provider_that_cannot_be_made_stops_before_any_run(tmp_path: Path) -> None:
     configured(tmp_path, CONFIGURATION.replace("seed: 3}", "sead: 3}"))
 
-    run = process(tmp_path, "ingest", *DATES)
+    run = process(tmp_path, "ingest", "--market", "shares", *DATES)
 
     assert run.returncode == 2
     assert run.stderr.startswith("error: marketpipe.yaml:5: provider coins: sead")

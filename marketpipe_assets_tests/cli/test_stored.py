@@ -131,7 +131,7 @@ def test_validate_shows_the_quarantined_bars_of_a_symbol(filled: Path) -> None:
 
 @pytest.mark.parametrize("command", ["validate", "aggregate"])
 def test_without_stored_bars_there_is_nothing_to_judge(tmp_path: Path, command: str) -> None:
-    result = marketpipe(command, "--config", configured(tmp_path))
+    result = marketpipe(command, "--market", "shares", "--config", configured(tmp_path))
 
     assert result.exit_code == 2
     assert result.stderr == "error: expected stored bars of shares, was none: marketpipe ingest fetches them\n"
@@ -139,7 +139,7 @@ def test_without_stored_bars_there_is_nothing_to_judge(tmp_path: Path, command: 
 
 @pytest.mark.parametrize("args", [["--days", "1", "--all"], ["--all", "--start", "2024-01-02"]])
 def test_contradicting_selections_are_refused(filled: Path, args: list[str]) -> None:
-    result = marketpipe("validate", *args, "--config", filled)
+    result = marketpipe("validate", "--market", "shares", *args, "--config", filled)
 
     assert result.exit_code == 2
     assert result.stderr == "error: expected one of --days, --all, or --start and --end, was several\n"
@@ -376,7 +376,7 @@ def test_symbols_that_are_all_unknown_are_a_failure(filled: Path) -> None:
     ("args", "said"),
     [
         (["--timeframe", "7m"], "expected a timeframe of 1m, 1h, 1d, 1w, 1M, was '7m'"),
-        (["--start", "soon"], "--start: expected a date or a time with its zone, was 'soon'"),
+        (["--start", "soon"], "--start: expected a date such as 2024-01-02, or a time with its zone, was 'soon'"),
         (["--start", "2024-01-02T10:00:00"], "expected a date or a time with its zone, was 2024-01-02T10:00:00"),
         (["--start", "2024-01-03", "--end", "2024-01-02"], "expected an end after 2024-01-03, was 2024-01-02"),
         (["--end", "2024-01-03", "-ed", "2024-01-03"], "expected --start and --end, or --start-date and --end-date"),
