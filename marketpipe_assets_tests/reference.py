@@ -22,7 +22,7 @@ from marketpipe_assets.providers import PROVIDERS, provider_class
 DOCS = Path(__file__).parents[1] / "docs"
 
 KEYS: Mapping[str, str] = {
-    "config_version": "The version of this format. Required. A file of a later version is read as one of this, with a warning.",
+    "config_version": "The version of this format, required. A later one is read as this, with a warning.",
     "lake": "The folder of the bars, relative to this file.",
     "catalog": "The SQLite file of the catalogue; `$DATABASE_URL` names a Postgres instead.",
     "providers": "Sources of bars: a name of yours → its settings. See [Providers](#providers).",
