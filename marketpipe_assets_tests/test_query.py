@@ -1,5 +1,6 @@
 from datetime import UTC, date, datetime
 from pathlib import Path
+from shutil import rmtree
 
 import duckdb
 import pandas as pd
@@ -12,7 +13,7 @@ from marketpipe_assets.bars.timeframes import TIMEFRAMES
 from marketpipe_assets.config import Config, load_config
 from marketpipe_assets.lake.merge import write_bars
 from marketpipe_assets.lake.parquet import LakeError
-from marketpipe_assets.query import connect, explain, load_bars, load_ohlcv, select
+from marketpipe_assets.query import connect, explain, load_bars, load_ohlcv, load_table, select
 
 CONFIGURATION = """
 config_version: 1
@@ -166,6 +167,23 @@ def test_symbol_without_bars_has_no_rows() -> None:
 def test_what_is_not_known_is_refused(symbols: str | list[str], timeframe: str, market: str | None, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         load_bars(symbols, timeframe, market=market)
+
+
+def test_raw_bars_of_a_closed_day_are_in_their_table(config: Config) -> None:
+    saturday = minutes("shares", "ACME", "2024-01-06", 3, config)
+    days = [date(2024, 1, 6), date(2024, 1, 8)]
+    write_bars(config.lake, "shares", "raw_bars_1m", saturday, ["ACME"], days)
+
+    assert load_table("raw_bars_1m", "ACME", "2024-01-08", "2024-01-09").height == 3
+    assert load_table("raw_bars_1m", "ACME", "2024-01-04", "2024-01-06").is_empty()
+
+
+def test_symbol_that_was_taken_out_is_read_from_the_longer_bars_left(config: Config) -> None:
+    rmtree(config.lake / "shares" / "bars_1m" / "symbol=ACME")
+    kept = config.markets["shares"].model_copy(update={"symbols": ("0700", "BRK.B")})
+    without = config.model_copy(update={"markets": {**config.markets, "shares": kept}})
+
+    assert load_bars("ACME", "1d", config=without).height == 4
 
 
 def test_a_number_is_no_date() -> None:

@@ -11,7 +11,7 @@ from dagster._core.events import RunFailureReason
 from dagster._core.execution.retries import auto_reexecution_should_retry_run
 
 from marketpipe_assets.config import INSTANCE
-from marketpipe_assets.defs.lost_runs import PROCESS_TAG, end_lost_runs, process_tags
+from marketpipe_assets.defs.lost_runs import NO_START, PROCESS_TAG, end_lost_runs, process_tags
 
 RUN_ID = "00000000-0000-4000-8000-00000000000"
 
@@ -49,6 +49,13 @@ def test_run_whose_process_is_gone_is_ended_and_others_are_left_alone(instance: 
         alive.run_id: dg.DagsterRunStatus.STARTED,
         launched.run_id: dg.DagsterRunStatus.STARTED,
     }
+    assert end_lost_runs(instance) == []
+
+
+def test_run_of_a_process_whose_start_is_not_known_is_left_alone(instance: dg.DagsterInstance) -> None:
+    host, number, _ = tags_of_a_dead_process()[PROCESS_TAG].rsplit(" ", 2)
+    run(instance, 1, dg.DagsterRunStatus.STARTED, {PROCESS_TAG: f"{host} {number} {NO_START}"})
+
     assert end_lost_runs(instance) == []
 
 

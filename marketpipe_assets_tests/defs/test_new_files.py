@@ -9,7 +9,7 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from marketpipe_assets.definitions import definitions_of
 from marketpipe_assets.defs import new_files
-from marketpipe_assets.defs.partitions import Grid
+from marketpipe_assets.defs.partitions import Grid, Selection
 from marketpipe_assets_tests.defs.location import MARKET, Location, regular_minutes
 
 LONG_AGO = "2020-01-01T00:00:00+00:00"
@@ -70,6 +70,20 @@ def test_file_is_read_once(location: Location) -> None:
     second = tick(location, first.cursor)
 
     assert second.skip_message == "no new file"
+
+
+def test_file_that_comes_while_a_run_reads_is_read_when_that_has_ended(location: Location) -> None:
+    location.give("ACME", regular_minutes("2024-01-02"))
+    tags = Grid(location.config.markets[MARKET]).tags(Selection(["ACME"], [date(2024, 1, 2)]))
+    run = dg.DagsterRun("shares_ingest", status=dg.DagsterRunStatus.STARTED, tags=dict(tags))
+    location.instance.add_run(run)
+
+    waiting = tick(location)
+    location.instance.delete_run(run.run_id)
+
+    assert waiting.skip_message == "1 new files wait for runs of 1 of their symbol-days to end"
+    assert waiting.cursor == LONG_AGO
+    assert ("ACME", date(2024, 1, 2)) in read(location, tick(location, waiting.cursor))
 
 
 def test_file_that_is_still_being_written_is_waited_for(location: Location, monkeypatch: pytest.MonkeyPatch) -> None:

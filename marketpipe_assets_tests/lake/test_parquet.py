@@ -201,6 +201,16 @@ def test_what_killed_writers_left_is_swept_by_the_next_write(lake: Path, month: 
     assert damage(month, SAID) is None
 
 
+def test_a_lake_that_was_moved_is_swept_and_written(lake: Path, month: Path) -> None:
+    temporary_of(month).write_bytes(b"PAR1")
+    moved = lake.rename(lake.with_name("moved"))
+
+    store(moved, bars_of("MSFT", TUESDAY))
+
+    assert list(moved.glob(".writing/*")) == []
+    assert damage(path_of(moved, "MSFT"), said_of("MSFT")) is None
+
+
 def test_what_is_being_written_is_not_swept(lake: Path, month: Path) -> None:
     temporary_of(month).write_bytes(b"PAR1")
 

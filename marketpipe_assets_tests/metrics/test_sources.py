@@ -69,6 +69,13 @@ def test_a_market_is_late_since_its_oldest_session_that_is_due(config: Config, c
     assert found["mp_sessions_behind", "shares"] == 2
 
 
+def test_a_session_of_which_nothing_came_is_not_held(config: Config, catalog: Catalog) -> None:
+    hold(catalog, "ACME", date(2024, 1, 3))
+    hold(catalog, "ACME", FRIDAY, received=0, valid=0, missing=390, raw_bars=0, valid_bars=0)
+
+    assert values(held_samples(config, catalog, FRIDAY_EVENING))["mp_sessions_behind", "shares"] == 2
+
+
 def test_a_session_that_is_not_over_is_not_due(config: Config, catalog: Catalog) -> None:
     hold(catalog, "ACME", THURSDAY)
 
