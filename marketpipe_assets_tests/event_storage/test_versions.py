@@ -88,15 +88,12 @@ def test_events_lie_where_dagster_puts_them_unless_a_folder_is_given(
     assert disagreements(home) == []
 
 
-def test_a_folder_that_is_nowhere_told_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_nowhere_told_is_a_temporary_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    home = Home.at(tmp_path / "home", DEFAULT_FOLDER)
+    monkeypatch.setenv("MARKETPIPE_TEMPORARY_EVENTS", str(tmp_path / "events"))
 
-    with (
-        pytest.raises(ValueError, match=r"expected base_dir below .* or DAGSTER_HOME, was neither"),
-        home.instance(),
-    ):
-        pass
+    with Home.at(tmp_path / "home", DEFAULT_FOLDER).instance():
+        assert (tmp_path / "events" / "index.db").exists()
 
 
 def test_a_process_that_is_given_the_instance_loads_the_same_storage(tmp_path: Path) -> None:
