@@ -83,8 +83,9 @@ def replace_file(path: Path, bars: pa.Table) -> int:
     try:
         for folder in (temporary.parent, path.parent):
             _make(folder)
-        with temporary.open("wb", buffering=0) as file:
+        with temporary.open("wb") as file:  # one without a buffer takes a short write for a whole one
             file.writelines(content)
+            file.flush()
             os.fsync(file.fileno())  # else a power cut leaves an empty file that the run's events call stored
         temporary.replace(path)
     except OSError as error:

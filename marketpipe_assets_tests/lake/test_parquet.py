@@ -1,6 +1,7 @@
 """One file is replaced whole or not at all, and what is damaged is found rather than read."""
 
 import random
+import resource
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from marketpipe_assets.lake.parquet import (
     SEAL,
     DamagedFile,
     damage,
+    encoded_size,
     locked,
     read_file,
     replace_file,
@@ -188,6 +190,22 @@ def test_the_file_that_was_there_stays_when_the_new_one_cannot_be_written(month:
         replace_file(month, bars_of("AAPL", TUESDAY).drop("symbol").to_arrow())
 
     assert month.read_bytes() == before
+
+
+@pytest.mark.parametrize("lacking", [1, 100, 5_000])
+def test_a_write_that_ends_short_of_its_last_bytes_is_no_write(month: Path, lacking: int) -> None:
+    before = month.read_bytes()
+    other = bars_of("AAPL", TUESDAY, [float(minute) for minute in range(20_000)]).drop("symbol").to_arrow()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (encoded_size(other) - lacking, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            replace_file(month, other)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert month.read_bytes() == before
+    assert not temporary_of(month).exists()
 
 
 def test_what_killed_writers_left_is_swept_by_the_next_write(lake: Path, month: Path) -> None:
