@@ -1,12 +1,13 @@
-"""marketpipe.yaml and the environment as frozen models. Nothing else in the package reads the environment."""
+"""marketpipe.yaml and the environment as frozen models. Nothing else but `event_storage`, which Dagster
+loads, reads the environment.
+"""
 
-import difflib
 import keyword
 import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -30,6 +31,7 @@ from pydantic_core import ErrorDetails
 
 from marketpipe_assets.amendment_files import Scope, repairs_of, waivers_of
 from marketpipe_assets.bars.amendments import Amendments, expired, standing
+from marketpipe_assets.guesses import did_you_mean
 from marketpipe_assets.marked_yaml import ConfigError, MarkedDocument, Place, read_marked
 from marketpipe_assets.upkeep import (
     MINUTE_LABEL,
@@ -127,7 +129,7 @@ def _calendar(value: str) -> str:
     from marketpipe_assets.bars.calendars import calendar_names, is_calendar  # takes a second, so not on import
 
     if not is_calendar(value):
-        raise ValueError(f"expected a calendar such as XNYS, XLON or 24/7{_near(value, calendar_names())}")
+        raise ValueError(f"expected a calendar such as XNYS, XLON or 24/7{did_you_mean(value, calendar_names())}")
     return value
 
 
@@ -158,7 +160,7 @@ def _asset_class(value: str) -> str:
     from marketpipe_assets.bars.rules import LIMITS
 
     if value not in LIMITS:
-        raise ValueError(f"expected an asset class of {', '.join(LIMITS)}{_near(value, LIMITS)}")
+        raise ValueError(f"expected an asset class of {', '.join(LIMITS)}{did_you_mean(value, LIMITS)}")
     return value
 
 
@@ -166,7 +168,7 @@ def _rule(value: str) -> str:
     from marketpipe_assets.bars.rules import RULES
 
     if value not in RULES:
-        raise ValueError(f"expected a rule of {', '.join(RULES)}{_near(value, RULES)}")
+        raise ValueError(f"expected a rule of {', '.join(RULES)}{did_you_mean(value, RULES)}")
     return value
 
 
@@ -174,7 +176,7 @@ def _day_field(value: str) -> str:
     from marketpipe_assets.bars.tie_out import FIELDS
 
     if value not in FIELDS:
-        raise ValueError(f"expected a field of {', '.join(FIELDS)}{_near(value, FIELDS)}")
+        raise ValueError(f"expected a field of {', '.join(FIELDS)}{did_you_mean(value, FIELDS)}")
     return value
 
 
@@ -335,7 +337,9 @@ class Market(_Settings):
         own = [table for table in MINUTES_KEPT if table != "bars_1m"]
         known = [MINUTE_LABEL, *info.data.get("timeframes", ()), *own]
         if unknown := [label for label in ages if label not in known]:
-            raise ValueError(f"expected an age for {', '.join(known)}{_near(unknown[0], known)}, was {unknown[0]!r}")
+            raise ValueError(
+                f"expected an age for {', '.join(known)}{did_you_mean(unknown[0], known)}, was {unknown[0]!r}"
+            )
         return ages
 
     @field_validator("tie_out")
@@ -632,7 +636,7 @@ def _check_providers(file: MarkedDocument, config: Config) -> None:
             named.append(((*key, "provider") if (*key, "provider") in file.written else key, market.reconcile.provider))
         for place, provider in named:
             if provider not in config.providers:
-                known = f"{', '.join(config.providers)}{_near(provider, config.providers)}"
+                known = f"{', '.join(config.providers)}{did_you_mean(provider, config.providers)}"
                 raise file.error(place, f"expected a provider of this file, {known}, was {file.was(place)}")
 
 
@@ -646,7 +650,9 @@ def _check_symbols(file: MarkedDocument, config: Config) -> None:
         for place, symbol in said:
             if symbol in market.symbols:
                 continue
-            unknown = file.error(place, f"expected a symbol of {name}{_near(symbol, market.symbols)}, was {symbol!r}")
+            unknown = file.error(
+                place, f"expected a symbol of {name}{did_you_mean(symbol, market.symbols)}, was {symbol!r}"
+            )
             if place[2] != "hold":
                 raise unknown
             warnings.warn(f"{unknown}: it holds what is left of one that was taken out", UserWarning, stacklevel=3)
@@ -698,13 +704,8 @@ def _problem(file: MarkedDocument, details: ErrorDetails) -> ConfigError:
 def _unknown_key(file: MarkedDocument, place: Place) -> ConfigError:
     model = next(model for pattern, model in MODELS.items() if _matches(place, pattern))
     keys = [key for key in model.model_fields if key not in ("path", "name", "amendments")]
-    return file.error(place, f"unknown key{_near(str(place[-1]), keys)}; expected one of {', '.join(keys)}")
+    return file.error(place, f"unknown key{did_you_mean(str(place[-1]), keys)}; expected one of {', '.join(keys)}")
 
 
 def _matches(place: Place, pattern: Place) -> bool:
     return len(place) == len(pattern) and all(part in ("*", here) for here, part in zip(place, pattern, strict=True))
-
-
-def _near(word: str, words: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(word, list(words), n=1)
-    return f" (did you mean {matches[0]}?)" if matches else ""

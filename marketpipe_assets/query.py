@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -13,6 +12,7 @@ import polars as pl
 from marketpipe_assets.bars.schema import BAR_COLUMNS, SECOND, SUPERSEDED, VENDOR_DAYS, columns_of, empty
 from marketpipe_assets.bars.timeframes import COMPUTED_ON_READING, TIMEFRAMES
 from marketpipe_assets.config import Config, Market, load_config
+from marketpipe_assets.guesses import did_you_mean
 from marketpipe_assets.lake.scan import held, read_bars, table_dataset
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def load_table(
 ) -> pl.DataFrame:
     """Any table of a market, `raw_bars_1m` and `quarantined_bars_1m` among them, as `load_bars` gives valid bars.
 
-    Raw bars keep their order of arrival within a session. With `as_of` it is what the table held at that instant.
+    Raw bars keep their order of arrival within a session; those of a closed day come with the session after it. With
+    `as_of` it is what the table held at that instant.
     """
     config = config or load_config()
     asked = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
@@ -260,7 +261,7 @@ def market_of(config: Config, symbols: Sequence[str], name: str | None = None) -
         raise ValueError(f"expected a market of {', '.join(config.markets)}, was {name!r}")
     market = config.markets[name]
     if unknown := sorted(set(symbols) - set(market.symbols) - _held_symbols(config, market)):
-        raise ValueError(f"expected symbols of {name}, was {', '.join(_guessed(unknown, market.symbols))}")
+        raise ValueError(f"expected symbols of {name}, was {_misspelt(unknown, market.symbols)}")
     return market
 
 
@@ -283,18 +284,15 @@ def _holding(config: Config, symbols: Sequence[str]) -> Market:
     known = {symbol for each in markets for symbol in (*each.symbols, *_held_symbols(config, each))}
     if unknown := sorted(wanted - known):
         names = ", ".join(config.markets)
-        raise ValueError(f"expected symbols of {names}, was {', '.join(_guessed(unknown, known))}")
+        raise ValueError(f"expected symbols of {names}, was {_misspelt(unknown, known)}")
     raise ValueError(
         f"expected symbols of one market, was {', '.join(symbols)} of several: ask for each market's apart"
     )
 
 
-def _guessed(unknown: Sequence[str], known: Iterable[str]) -> Iterator[str]:
-    """Each with the symbol that was likely meant."""
-    upper = {symbol.upper(): symbol for symbol in known}
-    for symbol in unknown:
-        near = get_close_matches(symbol.upper(), upper, n=1)
-        yield f"{symbol} (did you mean {upper[near[0]]}?)" if near else symbol
+def _misspelt(symbols: Sequence[str], known: Iterable[str]) -> str:
+    words = set(known)
+    return ", ".join(f"{symbol}{did_you_mean(symbol, words)}" for symbol in symbols)
 
 
 def _held_symbols(config: Config, market: Market) -> set[str]:

@@ -181,6 +181,16 @@ def test_catalogue_is_the_postgres_of_the_environment(
     assert config_of(tmp_path, TOP + MARKET).catalog_url == "postgresql+psycopg2://user@host/bars"
 
 
+@pytest.mark.parametrize(("alias", "calendar"), [("NYSE", "XNYS"), ("NASDAQ", "XNAS")])
+def test_the_halts_of_an_exchange_are_known_by_each_of_its_names(tmp_path: Path, alias: str, calendar: str) -> None:
+    by_alias, by_code = (
+        config_of(tmp_path, TOP + MARKET.replace("XNYS", name)).markets["shares"].evidence.halts
+        for name in (alias, calendar)
+    )
+
+    assert by_alias == by_code != ()
+
+
 def test_a_hold_of_a_symbol_the_market_does_not_have_is_told(tmp_path: Path) -> None:
     with pytest.warns(
         UserWarning, match=r"expected a symbol of shares .did you mean AAPL.., was 'APPL': it holds what"

@@ -16,10 +16,11 @@ MAY_IMPORT = {
     "bars": {"bars"},
     "lake": {"bars", "lake"},
     "catalog": {"bars", "catalog"},
-    "providers": {"bars", "providers"},
+    "providers": {"bars", "providers", "guesses"},
     "defs": {"bars", "lake", "catalog", "providers", "defs", "config", "upkeep", "alerts", "reports"},
     "event_storage": {"event_storage"},
     "logs": {"providers"},
+    "guesses": set[str](),
     "marked_yaml": set[str](),
     "amendment_files": {"marked_yaml", "bars"},
     "calendar_files": {"bars"},
@@ -27,7 +28,7 @@ MAY_IMPORT = {
     "run_launcher": set[str](),
     "upkeep": set[str](),
     "alerts": {"upkeep"},
-    "config": {"marked_yaml", "amendment_files", "calendar_files", "upkeep", "bars", "lake"},
+    "config": {"marked_yaml", "amendment_files", "calendar_files", "upkeep", "guesses", "bars", "lake"},
 }
 """Part → the parts it may import. Parts that are not named here are entry points, which may import all."""
 

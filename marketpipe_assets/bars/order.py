@@ -28,8 +28,8 @@ def first_rows(*keys: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
     return np.concatenate(([0], np.flatnonzero(changes) + 1))
 
 
-def symbol_day_starts(bars: pl.DataFrame) -> npt.NDArray[np.int64]:
+def symbol_day_starts(bars: pl.DataFrame) -> npt.NDArray[np.intp]:
     """The first row of each run of rows of one symbol-day; a symbol-day whose rows are not together has several."""
-    symbol, day = bars["symbol"], bars["session_date"]
-    new = (symbol != symbol.shift()) | (day != day.shift())
-    return new.fill_null(True).arg_true().to_numpy().astype(np.int64)
+    if bars.is_empty():
+        return np.zeros(0, dtype=np.intp)
+    return first_rows(bars["symbol"].rle_id().to_numpy(), bars["session_date"].to_physical().to_numpy())

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from marketpipe_assets.bars.clock import Minutes, days_of, minutes_of, timestamps_of, utc_offsets
+from marketpipe_assets.bars.order import first_rows
 from marketpipe_assets.bars.schema import BAR_COLUMNS
 from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.bars.timeframes import MINUTES_PER_DAY, Timeframe
@@ -116,8 +117,7 @@ def _grouped(bars: Columns, starts: Minutes) -> Columns:
     """One bar per run of equal symbol, trading day and start."""
     if starts.size == 0:
         return bars
-    changes = (np.diff(starts) != 0) | (np.diff(bars.day) != 0) | (np.diff(bars.symbol) != 0)
-    first = np.concatenate(([0], np.flatnonzero(changes) + 1))
+    first = first_rows(starts, bars.day, bars.symbol)
     last = np.concatenate((first[1:], [starts.size])) - 1
     return Columns(
         row=bars.row[first],

@@ -94,12 +94,9 @@ def print_frame(frame: "pl.DataFrame", file: TextIO | None = None) -> None:
     """A frame as a table, times in UTC and without seconds where all are whole minutes."""
     import polars as pl
 
-    aware = {name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Datetime) and dtype.time_zone}
-    naive = {name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Datetime) and name not in aware}
+    times = {name: dtype.time_zone for name, dtype in frame.schema.items() if isinstance(dtype, pl.Datetime)}
     numbers = [name for name, dtype in frame.schema.items() if dtype.is_numeric()]
-    whole = all(frame[name].dt.truncate("1m").equals(frame[name]) for name in aware | naive)
-    shown = frame.with_columns(
-        pl.col(name).dt.strftime("%Y-%m-%d %H:%M" if whole else SECONDS) for name in aware | naive
-    )
-    headers = {name: f"{name} (UTC)" if name in aware else name for name in frame.columns}
+    whole = all(frame[name].dt.truncate("1m").equals(frame[name]) for name in times)
+    shown = frame.with_columns(pl.col(name).dt.strftime("%Y-%m-%d %H:%M" if whole else SECONDS) for name in times)
+    headers = {name: f"{name} (UTC)" if times.get(name) else name for name in frame.columns}
     console(file).print(table(list(headers.values()), shown.iter_rows(), numbers))

@@ -88,6 +88,8 @@ def _seen(config: Config) -> Status:
 
 def _known(config: Config) -> Status:
     """What the ledger says. It has no rows of a market before the first run, or until `coverage rebuild`."""
+    import polars as pl
+
     from marketpipe_assets.catalog.ledger import received, received_span, totals
     from marketpipe_assets.catalog.store import Catalog
 
@@ -95,7 +97,7 @@ def _known(config: Config) -> Status:
     held, holdings = {}, {}
     for name, market in config.markets.items():
         days = received(catalog, name)
-        of_configured = sum(count for symbol, count in days.iter_rows() if symbol in set(market.symbols))
+        of_configured = sum(days.filter(pl.col("symbol").is_in(market.symbols))["days"])
         held[name] = Held(of_configured, _configured(market))
         sums = totals(catalog, name, summed=tuple(LEDGER_COLUMNS.values())).row(0, named=True)
         first, last = received_span(catalog, name) or (None, None)

@@ -55,7 +55,9 @@ class DamagedFile(LakeError):
 def _remedy(path: Path) -> str:
     """How the bars of a file come back: those a provider gave are asked for, the others follow from stored ones."""
     table, symbol = path.parts[-3], folder_symbol(path.parts[-2])
-    if table in (*FETCHED, SUPERSEDED, VENDOR_DAYS):
+    if table == SUPERSEDED:
+        return "do without these earlier versions: nobody else has them"
+    if table in (*FETCHED, VENDOR_DAYS):
         return f"ingest {symbol} {path.stem} again"
     return f"run marketpipe aggregate --symbols {symbol} --all"
 

@@ -1,13 +1,14 @@
 """The table of providers: name → class, and a provider from its block of the configuration."""
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
+
+from marketpipe_assets.guesses import did_you_mean
 
 if TYPE_CHECKING:
     from marketpipe_assets.providers.base import BarProvider
@@ -52,7 +53,7 @@ def provider_class(kind: str) -> "type[BarProvider]":
     elif (theirs := entry_points(group=ENTRY_POINTS)) and name in theirs.names:
         found = _theirs(theirs[name])
     else:
-        near = _near(kind, (*provider_names(), *ALIASES))
+        near = did_you_mean(kind, (*provider_names(), *ALIASES))
         raise ValueError(f"expected a provider of {', '.join(provider_names())}{near}, was {kind!r}")
     if not (isinstance(found, type) and issubclass(found, BarProvider)):
         raise ValueError(  # noqa: TRY004  # the configuration names the wrong thing
@@ -87,7 +88,7 @@ def create(
     fields = {option: field for option, field in provider.model_fields.items() if option != "name"}
     unknown = sorted(options.keys() - fields.keys())
     if unknown:
-        near = _near(unknown[0], fields)
+        near = did_you_mean(unknown[0], fields)
         raise ValueError(fault(unknown[0], f"expected an option of {', '.join(fields)}{near}"))
     missing = [option for option, field in fields.items() if field.is_required() and option not in options]
     if missing:
@@ -111,11 +112,6 @@ def _theirs(point: EntryPoint) -> object:
         return point.load()
     except (ImportError, AttributeError) as error:
         raise ValueError(f"expected {point.value} of another package to load, was: {error}") from error
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    matches = get_close_matches(word, known, n=1)
-    return f" (did you mean {matches[0]}?)" if matches else ""
 
 
 def _faults(error: ValidationError) -> Iterable[tuple[str, str]]:

@@ -41,6 +41,16 @@ def test_check_makes_every_provider(tmp_path: Path) -> None:
     assert f"error: {path}:5: provider coins: sead" in result.stderr
 
 
+def test_check_names_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    mine = "  mine: {type: files, format: lean, security: equity, market: usa, root: in}\n"
+    path = configured(tmp_path, CONFIGURATION.replace("providers:\n", f"providers:\n{mine}"))
+
+    result = marketpipe("config", "check", path)
+
+    assert result.exit_code == 0
+    assert result.stderr == f"note: mine: there is no folder {tmp_path / 'in'} yet\n"
+
+
 def test_check_fails_where_a_waiver_has_expired_and_names_its_line(tmp_path: Path) -> None:
     path = configured(tmp_path)
     entry = "\n- {symbol: AAPL, first: 2024-01-02, rule: bad_tick, reason: so, author: ana, expires: 2024-02-01}\n"

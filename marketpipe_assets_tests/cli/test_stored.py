@@ -233,6 +233,22 @@ def test_query_prints_times_with_their_zone(filled: Path) -> None:
     assert marketpipe("query", sql, "--csv", "--config", filled).stdout == "ts\n2024-01-02T05:00:00+00:00\n"
 
 
+def test_times_without_a_zone_are_not_called_utc(filled: Path) -> None:
+    sql = "SELECT min(ts) AS ts, min(ts AT TIME ZONE 'America/New_York') AS local FROM bars_1d"
+
+    heading, _, first, *_ = marketpipe("query", sql, "--config", filled).stdout.splitlines()
+
+    assert heading.split() == ["ts", "(UTC)", "local"]
+    assert first.split() == ["2024-01-02", "05:00", "2024-01-02", "00:00"]
+
+
+@pytest.mark.parametrize(("end", "code"), [("2024-01-02T10:00-05:00", 0), ("2024-01-02T08:30-05:00", 2)])
+def test_bounds_of_bars_are_compared_as_instants(filled: Path, end: str, code: int) -> None:
+    result = marketpipe("bars", "AAPL", "--start", "2024-01-02T14:00+00:00", "--end", end, "--config", filled)
+
+    assert result.exit_code == code, result.stderr
+
+
 def test_a_table_says_how_many_rows_it_leaves_out(filled: Path) -> None:
     result = marketpipe("query", "SELECT ts FROM bars_1m", "--config", filled)
 

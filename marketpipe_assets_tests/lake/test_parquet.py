@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from marketpipe_assets.lake.layout import locks_of
+from marketpipe_assets.lake.layout import BarFile, locks_of
 from marketpipe_assets.lake.merge import write_bars
 from marketpipe_assets.lake.parquet import (
     MANY,
@@ -206,6 +206,20 @@ def test_a_write_that_ends_short_of_its_last_bytes_is_no_write(month: Path, lack
 
     assert month.read_bytes() == before
     assert not temporary_of(month).exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "remedy"),
+    [
+        ("raw_bars_1m", "ingest AAPL 2024-01 again"),
+        ("bars_5m", "run marketpipe aggregate --symbols AAPL --all"),
+        ("superseded_bars_1m", "do without these earlier versions"),
+    ],
+)
+def test_a_damaged_file_says_how_its_bars_come_back(lake: Path, table: str, remedy: str) -> None:
+    path = BarFile(MARKET, table, "AAPL", "2024-01").below(lake)
+
+    assert f"remove it and {remedy}" in str(DamagedFile(path, "expected bars, was none"))
 
 
 def test_what_killed_writers_left_is_swept_by_the_next_write(lake: Path, month: Path) -> None:
