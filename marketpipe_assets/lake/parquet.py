@@ -295,7 +295,8 @@ def table_of(bars: pl.DataFrame) -> pa.Table:
     """The bars as they are written: the reverse of `frame_of`."""
     if bars.height < MANY:
         return bars.to_arrow()
-    return pa.table([_array_of(column) for column in bars], names=bars.columns)
+    schema = bars.clear().to_arrow().schema  # says which columns are categoricals of polars
+    return pa.table([_array_of(column) for column in bars], schema=schema)
 
 
 def _array_of(column: pl.Series) -> pa.Array:
