@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from marketpipe_assets.catalog.rows import upsert
 from marketpipe_assets.catalog.store import Catalog
-from marketpipe_assets.catalog.tables import asked, pruned, symbol_days
+from marketpipe_assets.catalog.tables import askable_in, asked, pruned, symbol_days
 
 
 class Held(NamedTuple):
@@ -41,12 +41,7 @@ def askable(catalog: Catalog, market: str, first: date, end: date) -> pl.DataFra
     columns = symbol_days.c
     select = sa.select(
         columns.symbol, columns.session_date, columns.vendor_gap, columns.not_yet_published, columns.fetched_at
-    ).where(
-        columns.market == market,
-        columns.vendor_gap + columns.not_yet_published > 0,  # as the index has it
-        columns.session_date >= first,
-        columns.session_date < end,
-    )
+    ).where(*askable_in(market), columns.session_date >= first, columns.session_date < end)
     return catalog.frame(select)
 
 

@@ -12,7 +12,7 @@ from marketpipe_assets.bars.reasons import AROUND, EXPLAINED, Evidence, bare, ex
 from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.catalog.rows import upsert
 from marketpipe_assets.catalog.store import Catalog, frame_of
-from marketpipe_assets.catalog.tables import ASKABLE, HAS_GAPS, MISSING, symbol_days
+from marketpipe_assets.catalog.tables import ASKABLE, MISSING, askable_in, symbol_days
 
 KEY = ("symbol", "session_date")
 FACTS = (
@@ -102,8 +102,7 @@ def gaps(
         columns.symbol, columns.session_date, minutes.label("minutes"), columns.provider, columns.fetched_at
     ).where(minutes > 0)
     if set(reasons) <= set(ASKABLE):
-        # SQLite has no statistics and would read the whole market: with + "" it can only take the index of gaps
-        select = select.where(HAS_GAPS, columns.market + "" == market)
+        select = select.where(*askable_in(market))
     else:
         select = select.where(columns.market == market)
     if first is not None:

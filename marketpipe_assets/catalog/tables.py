@@ -78,6 +78,15 @@ with_gaps = sa.Index(
 )
 """Finds what to ask for again without reading what is complete."""
 
+
+def askable_in(market: str) -> "tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]":
+    """Rows of a market whose provider may have more.
+
+    SQLite has no statistics and would read the whole market; with `+ ""` it can only take the index.
+    """
+    return HAS_GAPS, symbol_days.c.market + "" == market
+
+
 with_holes = sa.Index(
     "symbol_days_with_holes",
     symbol_days.c.market,

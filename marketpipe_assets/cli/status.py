@@ -88,6 +88,8 @@ def _seen(config: Config) -> Status:
 
 def _known(config: Config) -> Status:
     """What the ledger says. It has no rows of a market before the first run, or until `coverage rebuild`."""
+    from concurrent.futures import ThreadPoolExecutor
+
     import polars as pl
 
     from marketpipe_assets.catalog.ledger import received, received_span, totals
@@ -95,11 +97,20 @@ def _known(config: Config) -> Status:
 
     catalog = Catalog(config.catalog_url)
     held, holdings = {}, {}
+    catalog.migrate()
+    with ThreadPoolExecutor() as pool:  # both read the whole market, and SQLite leaves Python to the other meanwhile
+        asked = {
+            name: (
+                pool.submit(received, catalog, name),
+                pool.submit(totals, catalog, name, summed=tuple(LEDGER_COLUMNS.values())),
+            )
+            for name in config.markets
+        }
     for name, market in config.markets.items():
-        days = received(catalog, name)
+        days, summed = (future.result() for future in asked[name])
+        sums = summed.row(0, named=True)
         of_configured = sum(days.filter(pl.col("symbol").is_in(market.symbols))["days"])
         held[name] = Held(of_configured, _configured(market))
-        sums = totals(catalog, name, summed=tuple(LEDGER_COLUMNS.values())).row(0, named=True)
         first, last = received_span(catalog, name) or (None, None)
         for table_name, column in LEDGER_COLUMNS.items():
             holdings[name, table_name] = Holding(None, None, None, sums[column], None, None)
