@@ -30,20 +30,20 @@ def prepare(case: Case, lake: Path) -> None:
 
 def pipelines(case: Case, lake: Path) -> Iterator[Callable[[], None]]:
     """Ingest a batch of symbols through the market's job, for each batch; the case's own is the last, and what it
-    stores is all that the lake then holds.
+    stores is all that the lake then holds. The instance is opened once, as a process of the product does.
     """
-    for number in reversed(range(case.batches)):
-        yield partial(ingest, Selection(case.batch(number), case.dates))
-        for symbol in case.batch(number) if number else ():
-            for folder in (lake / MARKET).glob(f"*/symbol={symbol}"):
-                rmtree(folder)
+    with dg.DagsterInstance.get() as instance:
+        for number in reversed(range(case.batches)):
+            yield partial(ingest, instance, Selection(case.batch(number), case.dates))
+            for symbol in case.batch(number) if number else ():
+                for folder in (lake / MARKET).glob(f"*/symbol={symbol}"):
+                    rmtree(folder)
 
 
-def ingest(selection: Selection) -> None:
+def ingest(instance: dg.DagsterInstance, selection: Selection) -> None:
     """Raises `RuntimeError` where a step fails."""
     tags = Grid(load_config().markets[MARKET]).tags(selection)
-    with dg.DagsterInstance.get() as instance:
-        steps = list(run_job(instance, ingest_job_name(MARKET), tags, SILENT))
+    steps = list(run_job(instance, ingest_job_name(MARKET), tags, SILENT))
     if failures := [f"{step.step}: {step.failure}" for step in steps if step.failure]:
         raise RuntimeError("; ".join(failures))
     if not steps:
