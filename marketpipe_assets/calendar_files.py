@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from datetime import date
 from datetime import time as clock
+from functools import cache, lru_cache
 from hashlib import blake2b
 from importlib.metadata import version
 from io import BytesIO
@@ -20,6 +21,7 @@ from marketpipe_assets.bars.calendars import Computed, Schedule
 
 FORMAT = 1  # counts up when what a file holds changes
 MOST_DAYS = 30
+MOST_CALENDARS = 16  # that a process keeps: each is some hundred kilobytes
 DIGEST = 16  # bytes, at the start of a file, of what follows them
 
 
@@ -33,18 +35,12 @@ class CalendarFiles:
         """None where there is no file to rely on."""
         path = self._path(name)
         try:
-            if time.time() - path.stat().st_mtime > MOST_DAYS * 24 * 60 * 60:
+            found = path.stat()
+            if time.time() - found.st_mtime > MOST_DAYS * 24 * 60 * 60:
                 return None
-            content = path.read_bytes()
+            return _computed(path, found.st_mtime_ns, found.st_size)
         except OSError:
             return None
-        digest, written = content[:DIGEST], content[DIGEST:]
-        if digest != _digest(written):
-            return None
-        said = pl.read_parquet_metadata(BytesIO(written))
-        hours = pl.read_parquet(BytesIO(written))
-        schedule = Schedule(said["timezone"], clock.fromisoformat(said["roll"]), hours)
-        return Computed(date.fromisoformat(said["start"]), date.fromisoformat(said["end"]), schedule)
 
     def write(self, name: str, computed: Computed) -> None:
         """Whole or not at all."""
@@ -67,7 +63,25 @@ class CalendarFiles:
 
     def _path(self, name: str) -> Path:
         safe = name.replace("/", "-")
-        return self._folder / f"{safe} {version('exchange_calendars')} {FORMAT}.parquet"
+        return self._folder / f"{safe} {_version()} {FORMAT}.parquet"
+
+
+@cache
+def _version() -> str:
+    return version("exchange_calendars")
+
+
+@lru_cache(MOST_CALENDARS)
+def _computed(path: Path, changed: int, size: int) -> Computed | None:  # noqa: ARG001  # the file is another when these are
+    """What a file holds; None where it is damaged."""
+    content = path.read_bytes()
+    digest, written = content[:DIGEST], content[DIGEST:]
+    if digest != _digest(written):
+        return None
+    said = pl.read_parquet_metadata(BytesIO(written))
+    hours = pl.read_parquet(BytesIO(written))
+    schedule = Schedule(said["timezone"], clock.fromisoformat(said["roll"]), hours)
+    return Computed(date.fromisoformat(said["start"]), date.fromisoformat(said["end"]), schedule)
 
 
 def _digest(content: bytes) -> bytes:

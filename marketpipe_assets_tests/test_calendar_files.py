@@ -141,6 +141,6 @@ def test_an_old_file_is_computed_again(files: CalendarFiles, tmp_path: Path) -> 
 
 def test_hours_of_another_version_are_not_used(files: CalendarFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     schedule("XLON", *SPAN)
-    monkeypatch.setattr("marketpipe_assets.calendar_files.version", lambda _: "0.0")
+    monkeypatch.setattr("marketpipe_assets.calendar_files._version", lambda: "0.0")
 
     assert files.read("XLON") is None

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from marketpipe_assets.bars.reasons import Listing
@@ -22,6 +23,7 @@ from marketpipe_assets.config import (
     load_config,
     secrets_of_environment,
 )
+from marketpipe_assets.marked_yaml import read_marked
 from marketpipe_assets.providers.synthetic import SyntheticProvider
 
 SHAPES = {1: "95e0c9070828737e"}
@@ -179,6 +181,21 @@ def test_catalogue_is_the_postgres_of_the_environment(
     monkeypatch.setenv("DATABASE_URL", f"{scheme}://user@host/bars")
 
     assert config_of(tmp_path, TOP + MARKET).catalog_url == "postgresql+psycopg2://user@host/bars"
+
+
+@pytest.mark.parametrize(
+    "value", ["", "~", "''", "'~'", '"~"', "null", "|\n      lines\n      of it", "{}", "[]", "'2024'"]
+)
+def test_values_are_the_same_where_yaml_is_read_without_libyaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    path = tmp_path / "values.yaml"
+    path.write_text(f"top:\n  - key: {value}\n    other: text  # *no alias\n", encoding="utf-8")
+
+    quickly = read_marked(path, {}, lambda key, _: key)
+    monkeypatch.setattr("marketpipe_assets.marked_yaml.LOADER", yaml.SafeLoader)
+
+    assert read_marked(path, {}, lambda key, _: key) == quickly
 
 
 @pytest.mark.parametrize(("alias", "calendar"), [("NYSE", "XNYS"), ("NASDAQ", "XNAS")])

@@ -1,5 +1,6 @@
 """Sessions of a calendar: their dates, hours, expected minutes, and which bar belongs to which."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, cached_property
@@ -58,7 +59,7 @@ class Sessions:
 
     def between(self, first: date, end: date) -> Sequence[date]:
         """Session dates in `[first, end)`."""
-        return [day for day in self.dates if first <= day < end]
+        return self.dates[bisect_left(self.dates, first) : bisect_left(self.dates, end)]
 
     def trading_days(self, minutes: Minutes) -> Minutes:
         """The trading day, as days since 1970-01-01, that each UTC minute belongs to, closed days included."""

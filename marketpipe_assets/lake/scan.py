@@ -76,19 +76,29 @@ def _read(found: Mapping[BarFile, Content], lake: Path, columns: Sequence[str], 
     first, last = min(dates), max(dates)
     held = sum(DAYS[len(period)] for period in {file.period for file in found})
     prunes = rows.max() > LARGE and 2 * (last - first).days <= held
+    within = pl.col("session_date").is_between(first, last)
     try:
-        if prunes:
-            within = pl.col("session_date").is_between(first, last)
+        if not prunes:
+            bars = scan.select(columns).collect()
+        elif rows.size == 1:
+            bars = scan.filter(within).select(columns).collect()
+            rows[0] = bars.height
+        else:
             bars = scan.with_row_index(ROW).filter(within).select(ROW, *columns).collect()
             rows = np.diff(np.searchsorted(bars.drop_in_place(ROW), rows.cumsum()), prepend=0)
-        else:
-            bars = scan.select(columns).collect()
     except pl.exceptions.PolarsError as error:
         raise _culprit(found, lake, columns) or error from error
-    symbols = pl.Series("symbol", [file.symbol for file in found], dtype=pl.String)
-    placed = bars.insert_column(0, symbols.gather(np.repeat(np.arange(rows.size), rows)))
+    placed = bars.insert_column(0, _symbols(found, rows))
     every_day = len(set(dates)) == (last - first).days + 1
     return placed if prunes and every_day else _asked(placed, dates)
+
+
+def _symbols(found: Iterable[BarFile], rows: "np.typing.NDArray[np.int64]") -> pl.Series:
+    """Each file's symbol, as often as it has rows."""
+    names = pl.Series("symbol", [file.symbol for file in found], dtype=pl.String)
+    if rows.size == 1:
+        return names.new_from_index(0, int(rows[0]))
+    return names.gather(np.repeat(np.arange(rows.size), rows))
 
 
 def _culprit(found: Mapping[BarFile, Content], lake: Path, columns: Sequence[str]) -> DamagedFile | None:

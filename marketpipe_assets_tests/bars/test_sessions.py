@@ -220,4 +220,4 @@ def test_expected_minutes_are_those_of_the_regular_session() -> None:
 def test_dates_between_are_half_open() -> None:
     calendar = sessions("XNYS", *SPAN)
 
-    assert calendar.between(date(2024, 1, 5), date(2024, 1, 9)) == [date(2024, 1, 5), date(2024, 1, 8)]
+    assert calendar.between(date(2024, 1, 5), date(2024, 1, 9)) == (date(2024, 1, 5), date(2024, 1, 8))
