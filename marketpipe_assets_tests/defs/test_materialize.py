@@ -291,6 +291,7 @@ def test_figures_of_a_range_stand_on_the_materialization_that_is_stored_last(tmp
         by_asset = dict[dg.AssetKey, list[dg.AssetMaterialization]]()
         for event in result.asset_materializations_for_node(step):
             by_asset.setdefault(event.asset_key, []).append(event)
+        assert by_asset
         for first, last in by_asset.values():
             assert set(first.metadata) <= {"fetched_at"}
             assert len(last.metadata) > 3

@@ -111,14 +111,14 @@ def test_a_group_on_a_day_is_its_symbols_on_that_session() -> None:
     assert grid.selection(["2024-01-03|group-00"]) == Selection(["ACME", "BOLT"], [date(2024, 1, 3)])
 
 
-def test_of_the_month_that_runs_only_sessions_that_are_over_are_asked() -> None:
-    grid = Grid(grouped(["ACME"], calendar="24/7"))
-    today = datetime.now(UTC).date()
+def test_of_the_month_that_runs_only_sessions_that_are_over_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Grid(grouped(["ACME"], calendar="24/7", start=date(2024, 1, 1)))
+    noon = datetime(2024, 2, 15, 12, tzinfo=UTC)
+    monkeypatch.setattr("marketpipe_assets.defs.partitions.datetime", _Clock(noon))
 
-    selection = grid.selection([f"{today.replace(day=1)}|group-00"]) if today.day > 1 else None
+    selection = grid.selection(["2024-02-01|group-00"])
 
-    if selection is not None:
-        assert list(selection.dates) == [today.replace(day=day) for day in range(1, today.day)]
+    assert list(selection.dates) == [date(2024, 2, day) for day in range(1, 15)]
 
 
 def test_a_month_of_which_no_session_is_over_is_refused_as_not_published() -> None:
