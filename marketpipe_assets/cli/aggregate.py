@@ -48,8 +48,9 @@ def aggregate(  # noqa: PLR0913, PLR0917  # one per option
 
     loaded = configuration(config)
     names = listed(symbols)
+    beside = {"--symbols": symbols, "--days": days, "--all": every, "--start": start, "--end": end}
     if asked := job or job_id:
-        chosen, wanted = symbol_days_of_job(loaded, asked, market)
+        chosen, wanted = symbol_days_of_job(loaded, asked, market, beside)
         names = sorted({symbol for symbols_of_day in wanted.values() for symbol in symbols_of_day})
     else:
         chosen = chosen_market(loaded, market, names)

@@ -80,7 +80,8 @@ def backfill(  # noqa: PLR0913, PLR0917  # one per option
     for chosen in _chosen(loaded, market, names, provider):
         if gone := retired(chosen, names):
             raise UserError(f"expected configured symbols of {chosen.name}, was {', '.join(gone)}: retired")
-        work = work_of(loaded, chosen, _span(chosen, first, lookback, end), names or chosen.symbols, again=again)
+        asked = _span(chosen, first, lookback, end)
+        work = work_of(loaded, chosen, asked, names or chosen.symbols, again=again, dry_run=dry_run)
         if dry_run:
             _show(loaded, chosen, work)
         else:
@@ -118,9 +119,18 @@ def _ran(config: Config, market: Market, work: Work) -> bool:
 
 
 def work_of(
-    config: Config, market: Market, asked: tuple[date, date], symbols: Sequence[str], *, again: bool = False
+    config: Config,
+    market: Market,
+    asked: tuple[date, date],
+    symbols: Sequence[str],
+    *,
+    again: bool = False,
+    dry_run: bool = False,
 ) -> Work:
-    """By the ledger, brought up to date for runs that were killed, and by the lake for what they did not build."""
+    """By the ledger, brought up to date for runs that were killed, and by the lake for what they did not build.
+
+    A dry run takes the ledger as it is, and changes nothing.
+    """
     import polars as pl
 
     from marketpipe_assets.catalog.store import Catalog
@@ -130,7 +140,7 @@ def work_of(
     from marketpipe_assets.providers import provider_class
 
     now, grid = datetime.now(UTC), market_grid(config, market)
-    lost, flights = _brought_up_to_date(config, grid)
+    lost, flights = (_looked_at if dry_run else _brought_up_to_date)(config, grid)
     every = wanted(Catalog(config.catalog_url), market, now, Span(*asked), symbols)
     free = not_in_flight(every, flights)
     if every.height > free.height:
@@ -160,6 +170,18 @@ def _brought_up_to_date(config: Config, grid: "Grid") -> tuple[Mapping[str, "Sel
         lost = lost_runs(instance, grid)
         tell_stored(instance, grid, config.lake, lost.values())
         return lost, in_flight(instance, grid)
+
+
+def _looked_at(config: Config, grid: "Grid") -> tuple[Mapping[str, "Selection"], Sequence["Selection"]]:
+    """What `_brought_up_to_date` would give, as far as Dagster tells; the ledger may lack what a killed run stored."""
+    from marketpipe_assets.defs.in_flight import in_flight
+    from marketpipe_assets.defs.lost_runs import gone_runs, lost_runs
+
+    with instance_of(config) as instance:
+        gone = gone_runs(instance)
+        for run in gone:
+            note(f"run {run.run_id} was killed: what it stored is counted when the next backfill begins")
+        return lost_runs(instance, grid, gone), in_flight(instance, grid, {run.run_id for run in gone})
 
 
 def _add(

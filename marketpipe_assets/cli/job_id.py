@@ -24,8 +24,15 @@ EARLIER = re.compile(r"(?P<symbol>.+)_(?P<day>\d{4}-\d{2}-\d{2})")
 SymbolDays = Mapping[date, Sequence[str]]
 
 
-def symbol_days_of_job(config: Config, job: str, market: str | None) -> tuple[Market, SymbolDays]:
-    """The market and the symbols on each session. Raises `UserError` where nothing of that name is known."""
+def symbol_days_of_job(
+    config: Config, job: str, market: str | None, beside: Mapping[str, object]
+) -> tuple[Market, SymbolDays]:
+    """The market and the symbols on each session.
+
+    Raises `UserError` where nothing of that name is known, and where other options (name → value) select as well.
+    """
+    if given := [name for name, value in beside.items() if value]:
+        raise UserError(f"expected {job} alone, which says symbols and sessions, was also {', '.join(given)}")
     if earlier := EARLIER.fullmatch(job):
         job = f"{earlier['day']}|{earlier['symbol']}"
     tagged: list[tuple[Market, Mapping[str, str]]]

@@ -81,8 +81,9 @@ def validate(  # noqa: PLR0913, PLR0917  # one per option
         print_reports(loaded.reports, None if reported else show)
         return
     names = listed([show] if show is not None else symbols)
+    beside = {"--symbols": symbols, "--days": days, "--all": every, "--start": start, "--end": end, "--show": show}
     if asked := job or job_id:
-        chosen, wanted = symbol_days_of_job(loaded, asked, market)
+        chosen, wanted = symbol_days_of_job(loaded, asked, market, beside)
     else:
         chosen = chosen_market(loaded, market, names)
         wanted = chosen_days(loaded.lake, chosen, names, days=days, every=every, start=start, end=end)

@@ -15,11 +15,14 @@ from marketpipe_assets.catalog.tables import symbol_days
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.assets.coverage import NAME as COVERAGE
 from marketpipe_assets.defs.freshness import FRESH, late, verdict_of
+from marketpipe_assets.defs.lost_runs import LOST_TAG, MADE_GOOD
 
 NAME = "alerts"
 TICK_SECONDS = 60
 FIRST_LOOK_BACK = timedelta(hours=1)
-MOST_RUNS = 200  # of one tick; the same trouble is one alert however many runs it ends
+PAGE = 200  # runs that are asked for at once
+MOST_READ = 200  # runs of a tick whose events are read for the reason; the others are counted
+UNREAD = "more runs failed than a tick reads the reasons of: the web UI has them"
 WILL_RETRY = "dagster/will_retry"
 
 
@@ -49,13 +52,23 @@ def alerts_sensor(markets: Mapping[str, Market], messenger: Messenger) -> dg.Sen
 
 
 def failures(instance: dg.DagsterInstance, since: datetime) -> list[Alert]:
-    """Runs that failed since an instant and are not tried again, one alert for each job and reason."""
-    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
+    """Runs that failed since an instant, one alert for each job and reason."""
     alike: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for run in instance.get_runs(filters=filters, limit=MOST_RUNS):
-        if run.tags.get(WILL_RETRY) != "true":
-            alike[run.job_name, _reason(instance, run.run_id)].append(run.run_id)
+    for number, run in enumerate(_failed_runs(instance, since)):
+        reason = _reason(instance, run.run_id) if number < MOST_READ else UNREAD
+        alike[run.job_name, reason].append(run.run_id)
     return [_failed(job, reason, runs) for (job, reason), runs in alike.items()]
+
+
+def _failed_runs(instance: dg.DagsterInstance, since: datetime) -> Iterator[dg.DagsterRun]:
+    """Newest first; neither those that are tried again, nor those that were lost and are made good since."""
+    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
+    cursor = None
+    while page := instance.get_runs(filters=filters, cursor=cursor, limit=PAGE):
+        for run in page:
+            if run.tags.get(WILL_RETRY) != "true" and run.tags.get(LOST_TAG) != MADE_GOOD:
+                yield run
+        cursor = page[-1].run_id
 
 
 def _failed(job: str, reason: str, runs: Sequence[str]) -> Alert:

@@ -1,6 +1,6 @@
 """What runs that have not ended will fetch, so that nothing is asked for twice at once."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import dagster as dg
 import polars as pl
@@ -12,12 +12,16 @@ from marketpipe_assets.defs.assets.raw import TABLE as RAW
 from marketpipe_assets.defs.partitions import Grid, Selection
 
 
-def in_flight(instance: dg.DagsterInstance, grid: Grid) -> list[Selection]:
-    """Of every queued or running run that fetches bars of the market, by whomever it was started."""
+def in_flight(instance: dg.DagsterInstance, grid: Grid, gone: Collection[str] = ()) -> list[Selection]:
+    """Of every queued or running run that fetches bars of the market, by whomever it was started.
+
+    `gone` are ids of runs that only seem to run.
+    """
     market = grid.market
     raw = dg.AssetKey([market.name, RAW])
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=list(NOT_FINISHED_STATUSES)))
-    fetching = [run for run in runs if run.asset_selection is None or raw in run.asset_selection]
+    alive = [run for run in runs if run.run_id not in gone]
+    fetching = [run for run in alive if run.asset_selection is None or raw in run.asset_selection]
     ours = [run for run in fetching if run.job_name == f"{market.name}_ingest" or run.asset_selection is not None]
     return [flight for run in ours if (flight := grid.tagged(run.tags)) is not None]
 

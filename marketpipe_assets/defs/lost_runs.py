@@ -6,7 +6,7 @@ until it is made good.
 
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -32,22 +32,27 @@ def process_tags() -> Mapping[str, str]:
     return {PROCESS_TAG: _of(os.getpid()) or f"{socket.gethostname()} {os.getpid()} {NO_START}", MAX_RETRIES_TAG: "0"}
 
 
+def gone_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Every unfinished run of this host whose process is gone."""
+    unfinished = instance.get_runs(filters=dg.RunsFilter(statuses=list(NOT_FINISHED_STATUSES)))
+    return [run for run in unfinished if PROCESS_TAG in run.tags and _is_gone(run.tags[PROCESS_TAG])]
+
+
 def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Report as failed every unfinished run of this host whose process is gone, and give their ids.
+    """Report as failed the runs that are gone, and give their ids.
 
     Nobody else does: Dagster would show them as started for ever, and their partitions as being fetched.
     """
-    unfinished = instance.get_runs(filters=dg.RunsFilter(statuses=list(NOT_FINISHED_STATUSES)))
-    lost = [run for run in unfinished if PROCESS_TAG in run.tags and _is_gone(run.tags[PROCESS_TAG])]
+    lost = gone_runs(instance)
     for run in lost:
         instance.add_run_tags(run.run_id, {LOST_TAG: LOST})  # first: one that is killed here finds it again
         instance.report_run_failed(run, message="Its process was killed, or its machine restarted.")
     return [run.run_id for run in lost]
 
 
-def lost_runs(instance: dg.DagsterInstance, grid: Grid) -> Mapping[str, Selection]:
-    """Run id → symbols and sessions, of the market's runs that were lost and are not made good."""
-    found = instance.get_runs(filters=dg.RunsFilter(tags={LOST_TAG: LOST}))
+def lost_runs(instance: dg.DagsterInstance, grid: Grid, gone: Sequence[dg.DagsterRun] = ()) -> Mapping[str, Selection]:
+    """Run id → symbols and sessions, of the market's runs that were lost and are not made good, and of those `gone`."""
+    found = [*instance.get_runs(filters=dg.RunsFilter(tags={LOST_TAG: LOST})), *gone]
     ours = [run for run in found if run.job_name in (f"{grid.market.name}_ingest", f"{grid.market.name}_judge")]
     return {run.run_id: selection for run in ours if (selection := grid.tagged(run.tags)) is not None}
 

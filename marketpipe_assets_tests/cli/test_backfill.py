@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -26,6 +27,14 @@ SYMBOLS = ["AAPL", "BRK.B", "MSFT"]
 
 def ledger(folder: Path) -> pl.DataFrame:
     return symbol_days_of(Catalog(f"sqlite:///{folder}/catalog.sqlite"), "shares")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """What the lake holds, and what Dagster says of its runs."""
+    with sqlite3.connect(f"file:{folder}/.dagster/history/runs.db?mode=ro", uri=True) as runs:
+        rows = runs.execute("SELECT run_id, status, update_timestamp FROM runs ORDER BY run_id").fetchall()
+    lake = {str(path): path.read_bytes() for path in folder.glob("lake/**/*") if path.is_file()}
+    return {**lake, "runs": repr(rows).encode(), "ledger": repr(ledger(folder).rows()).encode()}
 
 
 def test_what_is_complete_is_not_fetched_again(own: Path) -> None:
@@ -80,6 +89,14 @@ def test_backfill_that_was_killed_goes_on_and_fetches_each_symbol_day_once(tmp_p
         time.sleep(0.01)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait(PATIENCE)
+    before = files(folder)
+
+    dry = process(folder, "backfill", *SPAN, "--dry-run")
+
+    assert dry.returncode == 0, dry.stderr
+    assert "was killed: what it stored is counted when the next backfill begins" in dry.stderr
+    assert "left to runs that are under way" not in dry.stderr
+    assert files(folder) == before
 
     again = process(folder, "backfill", *SPAN)
 

@@ -454,6 +454,15 @@ def test_validate_judges_the_symbol_days_of_a_run(filled: Path, monkeypatch: pyt
     assert "1,440 raw bars of 1 symbol-day judged" in result.stdout
 
 
+@pytest.mark.parametrize("command", ["validate", "aggregate"])
+def test_a_job_beside_other_selections_is_refused(filled: Path, command: str) -> None:
+    result = marketpipe(command, "2024-01-02|AAPL", "--symbols", "MSFT", "--all", "--config", filled)
+
+    said = "expected 2024-01-02|AAPL alone, which says symbols and sessions, was also --symbols, --all"
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
 @pytest.mark.parametrize(
     ("job", "said"),
     [

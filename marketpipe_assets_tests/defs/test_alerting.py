@@ -13,6 +13,7 @@ from marketpipe_assets.alerts import Undelivered
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.definitions import definitions_of
 from marketpipe_assets.defs.freshness import late
+from marketpipe_assets.defs.lost_runs import LOST_TAG, MADE_GOOD
 from marketpipe_assets_tests.defs.location import MARKET, Location, checks_of, regular_minutes
 from marketpipe_assets_tests.test_alerts import webhook
 
@@ -60,6 +61,40 @@ def test_run_that_is_tried_again_is_not_told(tmp_path: Path, hook: tuple[str, li
 
     assert tick(location).skip_message == "nothing to tell"
     assert posted == []
+
+
+def failed_run(location: Location, number: int, job: str = "shares_ingest", **tags: str) -> None:
+    run_id = f"00000000-0000-4000-8000-{number:012}"
+    location.instance.add_run(dg.DagsterRun(job, run_id, status=dg.DagsterRunStatus.FAILURE, tags=tags))
+
+
+def test_run_that_was_lost_and_made_good_is_not_told(tmp_path: Path, hook: tuple[str, list[Any]]) -> None:
+    address, posted = hook
+    location = with_channel(tmp_path, address)
+    failed_run(location, 1, **{LOST_TAG: MADE_GOOD})
+
+    assert tick(location).skip_message == "nothing to tell"
+    assert posted == []
+
+
+def test_every_run_is_told_of_however_many_fail_in_a_tick(
+    tmp_path: Path, hook: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, posted = hook
+    location = with_channel(tmp_path, address)
+    monkeypatch.setattr("marketpipe_assets.defs.alerting.PAGE", 2)
+    monkeypatch.setattr("marketpipe_assets.defs.alerting.MOST_READ", 3)
+    failed_run(location, 1, "shares_judge")
+    for number in range(2, 8):
+        failed_run(location, number)
+
+    tick(location)
+
+    assert sorted(each["text"].splitlines()[:2] for each in posted) == [
+        ["*3 runs of shares_ingest failed*", "more runs failed than a tick reads the reasons of: the web UI has them"],
+        ["*3 runs of shares_ingest failed*", "no reason given"],
+        ["*a run of shares_judge failed*", "more runs failed than a tick reads the reasons of: the web UI has them"],
+    ]
 
 
 def test_alert_that_could_not_be_delivered_is_tried_again(tmp_path: Path) -> None:
