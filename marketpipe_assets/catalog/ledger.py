@@ -30,11 +30,12 @@ FACTS = (
     "content_hash",
     "run_id",
     "fetched_at",
+    "settled_at",
 )
 """Columns of a row that are seen; the reasons are judged."""
 
 MINUTE = "%Y-%m-%dT%H:%MZ"
-EVIDENCE = (*KEY, "expected", "received", "fetched_at")
+EVIDENCE = (*KEY, "expected", "received", "fetched_at", "settled_at")
 
 
 def record(

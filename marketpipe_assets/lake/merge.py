@@ -60,8 +60,9 @@ def write_bars(
     different days of one month lose nothing.
 
     `fetch` is where raw bars come from: their file then says of each date since when its content stands, and is there
-    even where the provider had none; a day's earlier bars that differ go to `superseded_bars_1m`. Raw bars that are
-    changed without one are of unknown origin, and what they replace is gone.
+    even where the provider had none; a day's earlier bars that differ go to `superseded_bars_1m`. Of a day that lacks
+    its last minute and was fetched before its publication, the file also says once that it was given again after it.
+    Raw bars that are changed without a fetch are of unknown origin, and what they replace is gone.
     """
     parts = _parts(table, conform(bars, columns_of(table)), market)
     asked = set(planned_files(market, table, symbols, dates))
@@ -134,6 +135,7 @@ def _merge(file: BarFile, lake: Path, locks: Path, part: _Part, dates: Sequence[
         after = pl.concat([kept, frame_of(part.bars)]).sort(_key(file.table), maintain_order=True)
         changed = _changed(file, before, after, asked - known.keys())
         facts = _stands(known, changed, fetch)
+        facts = {**facts, **_settled(file, facts, after, fetch)}
         if after.equals(before) and facts == known:
             return _Merged()
         restates = fetch is not None and file.table == RAW and changed
@@ -169,8 +171,28 @@ def _stands(known: Mapping[date, Since], changed: frozenset[date], fetch: Fetch 
     if fetch is not None:
         for day in changed:
             at = max(fetch.at, facts[day][0] + timedelta(microseconds=1)) if day in facts else fetch.at
-            facts[day] = (at, fetch.run_id)
+            facts[day] = Since(at, fetch.run_id)
     return facts
+
+
+def _settled(
+    file: BarFile, facts: Mapping[date, Since], after: pl.DataFrame, fetch: Fetch | None
+) -> Mapping[date, Since]:
+    """Facts of days without a last minute whose early content was given again once they were published.
+
+    They name the publication, not this fetch, so that whichever later fetch is written first leaves the same file.
+    """
+    if fetch is None or file.table != RAW:
+        return {}
+    early = {
+        day: publication
+        for day, publication in fetch.publications.items()
+        if day in facts and (facts[day].settled_at or facts[day].at) < publication.published_at <= fetch.at
+    }
+    if not early:
+        return {}
+    whole = {*after.filter(pl.col("ts").is_in([each.last_minute for each in early.values()]))["session_date"]}
+    return {day: facts[day]._replace(settled_at=each.published_at) for day, each in early.items() if day not in whole}
 
 
 def _held(bars: pl.DataFrame, known: Mapping[date, Since]) -> frozenset[date]:

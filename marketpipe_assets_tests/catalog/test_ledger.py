@@ -53,6 +53,7 @@ def write(catalog: Catalog, symbols: Sequence[str], dates: Sequence[date], absen
         pl.lit("00ff").alias("content_hash"),
         pl.lit("run").alias("run_id"),
         pl.lit(FETCHED_AT, pl.Datetime("us", "UTC")).alias("fetched_at"),
+        pl.lit(None, pl.Datetime("us", "UTC")).alias("settled_at"),
     )
     with catalog.begin() as connection:
         record(connection, "shares", CALENDAR, facts.select(FACTS), found.holes, Evidence())
