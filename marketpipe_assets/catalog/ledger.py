@@ -138,6 +138,25 @@ def received(catalog: Catalog, market: str) -> pl.DataFrame:
     return catalog.frame(of_market.group_by(columns.symbol).order_by(columns.symbol))
 
 
+def count_within(
+    connection: sa.Connection,
+    market: str,
+    spans: Mapping[str, tuple[date, date]],
+    *conditions: "sa.ColumnElement[bool]",
+) -> int:
+    """How many rows meet the conditions, of each of these symbols within its half-open span of sessions."""
+    columns = symbol_days.c
+    alike: dict[tuple[date, date], list[str]] = {}
+    for symbol, (first, end) in spans.items():
+        alike.setdefault((first, end), []).append(symbol)
+    found = 0
+    for (first, end), symbols in alike.items():
+        within = sa.and_(columns.session_date >= first, columns.session_date < end, columns.symbol.in_(symbols))
+        select = sa.select(sa.func.count()).where(columns.market == market, within, *conditions)
+        found += connection.scalar(select) or 0
+    return found
+
+
 def received_span(catalog: Catalog, market: str) -> tuple[date, date] | None:
     """The first and the last session of which regular minutes of some symbol were received; None: there is none."""
     day = symbol_days.c.session_date
