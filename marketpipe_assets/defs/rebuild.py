@@ -126,8 +126,7 @@ def _parts(rows: pl.DataFrame) -> Iterator[tuple[list[str], list[date]]]:
 
 def _change(instance: dg.DagsterInstance, grid: Grid, asset: dg.AssetKey, days: pl.DataFrame) -> Change:
     held = held_partitions(grid, days)
-    known = frozenset(grid.definition.get_partition_keys())
     materialized = instance.get_materialized_partitions(asset)
     ours = frozenset(held)
-    stale = sorted(key for key in materialized if key in known and key not in ours)
+    stale = [key for key in grid.definition.get_partition_keys() if key in materialized and key not in ours]
     return Change(asset, [key for key in held if key not in materialized], stale, held)
