@@ -105,7 +105,7 @@ def explained(days: pl.DataFrame, holes: pl.DataFrame, sessions: Sessions, evide
     code[_silent(facts, grid)[number] & (facts.others[which] >= SILENT_OTHERS) & ~proven] = HALT
     code[_halted(evidence.halts, holes, grid, which, number)] = HALT
     code[_unpublished(facts, sessions, grid, evidence.publication_delay)[which]] = NOT_YET_PUBLISHED
-    code[_unlisted(holes, evidence)[which]] = NOT_LISTED
+    code[unlisted(holes, evidence).to_numpy()[which]] = NOT_LISTED
     code[holes["quarantined"].to_numpy()[which]] = QUARANTINED
     return _ranges(code, which, number, holes, grid)
 
@@ -228,8 +228,9 @@ def _unpublished(holes: _Holes, sessions: Sessions, grid: Grid, delay: timedelta
     return both
 
 
-def _unlisted(holes: pl.DataFrame, evidence: Evidence) -> Booleans:
-    symbols = holes["symbol"].unique().to_list()
+def unlisted(days: pl.DataFrame, evidence: Evidence) -> pl.Series:
+    """Whether each row's `symbol` was not listed on its `session_date`, in their order."""
+    symbols = days["symbol"].unique().to_list()
     known = pl.DataFrame(
         [
             (symbol, evidence.listings.get(symbol, Listing()).first, evidence.listings.get(symbol, Listing()).end)
@@ -245,8 +246,7 @@ def _unlisted(holes: pl.DataFrame, evidence: Evidence) -> Booleans:
     day = pl.col("session_date")
     before = day < pl.col("first").fill_null(pl.col("first_received"))
     outside = before.fill_null(False) | (day >= pl.col("end")).fill_null(False)
-    found = holes.join(known, on="symbol", how="left", maintain_order="left").select(outside.alias("outside"))
-    return found["outside"].to_numpy()
+    return days.join(known, on="symbol", how="left", maintain_order="left").select(outside).to_series()
 
 
 def _by_second_provider(

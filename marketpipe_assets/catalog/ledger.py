@@ -8,7 +8,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from marketpipe_assets.bars.coverage import HOLES
-from marketpipe_assets.bars.reasons import AROUND, EXPLAINED, Evidence, bare, explained, minutes_by_reason
+from marketpipe_assets.bars.reasons import AROUND, EXPLAINED, Evidence, bare, explained, minutes_by_reason, unlisted
 from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.catalog.rows import upsert
 from marketpipe_assets.catalog.store import Catalog, frame_of
@@ -302,10 +302,7 @@ def _rejudge_empty(
             ~columns.session_date.between(*beyond),
         ),
     )
-    first = pl.col("symbol").replace_strict(evidence.first_received, default=None, return_dtype=pl.Date())
-    unlisted = (pl.col("session_date") < first).fill_null(False)
-    configured = [symbol for symbol, listing in evidence.listings.items() if listing.first is not None]
-    doubtful = far.filter(~pl.col("symbol").is_in(configured), unlisted != (pl.col("not_listed") == pl.col("missing")))
+    doubtful = far.filter(unlisted(far, evidence) != (pl.col("not_listed") == pl.col("missing")))
     for day in doubtful["session_date"].unique(maintain_order=True):
         near = _near(sessions, pl.Series([day]))
         stored = _stored(connection, market, near)
