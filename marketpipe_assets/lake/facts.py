@@ -40,12 +40,16 @@ class Publication(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """One run's question to a provider: the instant it was put, the run, and the sessions it was about."""
+    """One run's question to a provider: the instant it was put, the run, and the sessions it was about.
+
+    Unless it `may_shrink` them, symbol-days of which more minutes are stored than it gave keep their bars.
+    """
 
     at: datetime
     run_id: str
     sessions: Sequence[date]
     publications: Mapping[date, Publication] = {}
+    may_shrink: bool = True
 
 
 def fetches_of(
