@@ -13,9 +13,9 @@ from marketpipe_assets.as_of import bars_as_of
 from marketpipe_assets.catalog.restatements import restatements_of
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.catalog.tables import restatements
-from marketpipe_assets.cli.aggregate import _rebuild
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.partitions import Selection
+from marketpipe_assets.defs.retired import rebuild_tables
 from marketpipe_assets.lake.facts import Fetch, fetches_of
 from marketpipe_assets.lake.merge import write_bars
 from marketpipe_assets.lake.scan import read_bars
@@ -231,7 +231,7 @@ def test_whatever_a_provider_answers_every_table_can_be_read_as_it_stood(
         raw = pl.concat([answered(day, answer[day]) for day in sorted(answer)])
         fetch = Fetch(first + timedelta(hours=hours), "run", sorted(answer))
         write_bars(lake, "shares", "raw_bars_1m", raw, ["ACME"], sorted(answer), fetch)
-        _rebuild(lake, market, Selection(["ACME"], SESSIONS))
+        rebuild_tables(lake, market, Selection(["ACME"], SESSIONS))
         stood.append({table: as_bytes(read_bars(lake, "shares", table, ["ACME"], SESSIONS)) for table in TABLES})
 
     for hours, held in enumerate(stood):

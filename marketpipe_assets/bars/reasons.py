@@ -6,7 +6,7 @@ Of a hole the first that holds, minute by minute:
 - `not_listed`: the session lies outside the listing that the configuration gives, or comes before the first session of
   which anything was ever received.
 - `not_yet_published`: the hole reaches to the end of the session, and was fetched within the market's
-  `publication_delay` after it: the vendor may not have been done.
+  `publication_delay` after it: the vendor may not have been done. Not so once a later answer was the same.
 - `halt`: trading stood still. A halt of the calendar's table or of the configuration covers the minute; or no other
   symbol traded, where there are at least three, for so long that it is no chance, between minutes with trades, and a
   second provider has no bar of the minute.
@@ -88,7 +88,8 @@ def explained(days: pl.DataFrame, holes: pl.DataFrame, sessions: Sessions, evide
     """`holes` with their reasons, columns `EXPLAINED`, split where one hole has several.
 
     `days` are all fetched symbol-days of the sessions concerned and those around them (`symbol`, `session_date`,
-    `expected`, `received`, `fetched_at`), `holes` all of theirs that are to be explained or tell of others.
+    `expected`, `received`, `fetched_at`, `settled_at`), `holes` all of theirs that are to be explained or tell of
+    others.
     """
     if holes.is_empty():
         return pl.DataFrame(schema=EXPLAINED)
@@ -104,7 +105,7 @@ def explained(days: pl.DataFrame, holes: pl.DataFrame, sessions: Sessions, evide
     code[_silent(facts, grid)[number] & (facts.others[which] >= SILENT_OTHERS) & ~proven] = HALT
     code[_halted(evidence.halts, holes, grid, which, number)] = HALT
     code[_unpublished(facts, sessions, grid, evidence.publication_delay)[which]] = NOT_YET_PUBLISHED
-    code[_unlisted(holes, evidence)[which]] = NOT_LISTED
+    code[unlisted(holes, evidence).to_numpy()[which]] = NOT_LISTED
     code[holes["quarantined"].to_numpy()[which]] = QUARANTINED
     return _ranges(code, which, number, holes, grid)
 
@@ -131,7 +132,7 @@ class _Holes:
             maintain_order="left",
         )
         self.expected = of_day["expected"].to_numpy()
-        self.fetched_at = of_day["fetched_at"]
+        self.settled_at = of_day.select(pl.max_horizontal("fetched_at", "settled_at")).to_series()
         trading = days.filter(pl.col("received") > 0)
         self.trading = np.bincount(grid.session_numbers(trading["session_date"]), minlength=len(grid.dates))
         self.own_trades = (of_day["received"] > 0).to_numpy()
@@ -221,14 +222,15 @@ def _halted(halts: Sequence[Halt], holes: pl.DataFrame, grid: Grid, which: Minut
 
 def _unpublished(holes: _Holes, sessions: Sessions, grid: Grid, delay: timedelta) -> Booleans:
     last = holes.number + holes.length == (grid.starts + grid.lengths)[holes.session]
-    over = sessions.rows(grid.dates)["window_end"].gather(holes.session) + delay
-    early: Booleans = (holes.fetched_at < over).fill_null(False).to_numpy()
+    published = sessions.publication(grid.dates, delay)["published_at"].gather(holes.session)
+    early: Booleans = (holes.settled_at < published).fill_null(False).to_numpy()
     both: Booleans = last & early
     return both
 
 
-def _unlisted(holes: pl.DataFrame, evidence: Evidence) -> Booleans:
-    symbols = holes["symbol"].unique().to_list()
+def unlisted(days: pl.DataFrame, evidence: Evidence) -> pl.Series:
+    """Whether each row's `symbol` was not listed on its `session_date`, in their order."""
+    symbols = days["symbol"].unique().to_list()
     known = pl.DataFrame(
         [
             (symbol, evidence.listings.get(symbol, Listing()).first, evidence.listings.get(symbol, Listing()).end)
@@ -244,8 +246,7 @@ def _unlisted(holes: pl.DataFrame, evidence: Evidence) -> Booleans:
     day = pl.col("session_date")
     before = day < pl.col("first").fill_null(pl.col("first_received"))
     outside = before.fill_null(False) | (day >= pl.col("end")).fill_null(False)
-    found = holes.join(known, on="symbol", how="left", maintain_order="left").select(outside.alias("outside"))
-    return found["outside"].to_numpy()
+    return days.join(known, on="symbol", how="left", maintain_order="left").select(outside).to_series()
 
 
 def _by_second_provider(

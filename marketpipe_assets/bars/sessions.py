@@ -169,6 +169,17 @@ class Sessions:
             raise ValueError(f"expected sessions of {self.calendar}, was {', '.join(map(str, unknown))}")
         return rows
 
+    def publication(self, dates: Sequence[date], delay: timedelta) -> pl.DataFrame:
+        """`session_date`, `last_minute` (the last regular one, UTC) and `published_at` of these sessions.
+
+        Before `published_at` a provider may still be adding bars: `delay` after the end of what is asked for.
+        """
+        return self.rows(dates).select(
+            "session_date",
+            (pl.col("close") - pl.duration(minutes=1)).alias("last_minute"),
+            (pl.col("window_end") + delay).alias("published_at"),
+        )
+
     def published_by(self, day: date) -> datetime:
         """The instant from which a session can be fetched whole: the end of what is asked for."""
         if day not in self._ends:

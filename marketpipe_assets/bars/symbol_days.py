@@ -32,7 +32,8 @@ def symbol_days(
     """The facts of every symbol on every session of which there is a fetch or a bar.
 
     `bars` are the minute tables by name; `fetches` says by `symbol` and `session_date` which run fetched a day
-    (`run_id`) and since when its content stands (`fetched_at`). Bars of the closed days before a session count with it.
+    (`run_id`), since when its content stands (`fetched_at`) and by when it was confirmed (`settled_at`). Bars of the
+    closed days before a session count with it.
     """
     raw, valid = bars["raw_bars_1m"], bars["bars_1m"]
     covered = coverage(raw, valid, sessions, symbols, dates)

@@ -8,7 +8,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from marketpipe_assets.bars.coverage import HOLES
-from marketpipe_assets.bars.reasons import AROUND, EXPLAINED, Evidence, bare, explained, minutes_by_reason
+from marketpipe_assets.bars.reasons import AROUND, EXPLAINED, Evidence, bare, explained, minutes_by_reason, unlisted
 from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.catalog.rows import upsert
 from marketpipe_assets.catalog.store import Catalog, frame_of
@@ -30,11 +30,12 @@ FACTS = (
     "content_hash",
     "run_id",
     "fetched_at",
+    "settled_at",
 )
 """Columns of a row that are seen; the reasons are judged."""
 
 MINUTE = "%Y-%m-%dT%H:%MZ"
-EVIDENCE = (*KEY, "expected", "received", "fetched_at")
+EVIDENCE = (*KEY, "expected", "received", "fetched_at", "settled_at")
 
 
 def record(
@@ -134,6 +135,25 @@ def received(catalog: Catalog, market: str) -> pl.DataFrame:
     days = sa.cast(sa.func.count(), sa.BigInteger).label("days")
     of_market = sa.select(columns.symbol, days).where(columns.market == market, columns.received > 0)
     return catalog.frame(of_market.group_by(columns.symbol).order_by(columns.symbol))
+
+
+def count_within(
+    connection: sa.Connection,
+    market: str,
+    spans: Mapping[str, tuple[date, date]],
+    *conditions: "sa.ColumnElement[bool]",
+) -> int:
+    """How many rows meet the conditions, of each of these symbols within its half-open span of sessions."""
+    columns = symbol_days.c
+    alike: dict[tuple[date, date], list[str]] = {}
+    for symbol, (first, end) in spans.items():
+        alike.setdefault((first, end), []).append(symbol)
+    found = 0
+    for (first, end), symbols in alike.items():
+        within = sa.and_(columns.session_date >= first, columns.session_date < end, columns.symbol.in_(symbols))
+        select = sa.select(sa.func.count()).where(columns.market == market, within, *conditions)
+        found += connection.scalar(select) or 0
+    return found
 
 
 def received_span(catalog: Catalog, market: str) -> tuple[date, date] | None:
@@ -281,10 +301,7 @@ def _rejudge_empty(
             ~columns.session_date.between(*beyond),
         ),
     )
-    first = pl.col("symbol").replace_strict(evidence.first_received, default=None, return_dtype=pl.Date())
-    unlisted = (pl.col("session_date") < first).fill_null(False)
-    configured = [symbol for symbol, listing in evidence.listings.items() if listing.first is not None]
-    doubtful = far.filter(~pl.col("symbol").is_in(configured), unlisted != (pl.col("not_listed") == pl.col("missing")))
+    doubtful = far.filter(unlisted(far, evidence) != (pl.col("not_listed") == pl.col("missing")))
     for day in doubtful["session_date"].unique(maintain_order=True):
         near = _near(sessions, pl.Series([day]))
         stored = _stored(connection, market, near)

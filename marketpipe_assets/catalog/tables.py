@@ -52,9 +52,14 @@ symbol_days = sa.Table(
     sa.Column("content_hash", sa.String(16)),
     sa.Column("run_id", RUN),
     sa.Column("fetched_at", Instant),
+    sa.Column("settled_at", Instant),
     sqlite_with_rowid=False,
 )
-"""The coverage ledger: one row per symbol-day that was fetched. Minutes are those of the regular session."""
+"""The coverage ledger: one row per symbol-day that was fetched. Minutes are those of the regular session.
+
+`fetched_at` is since when the content stands; `settled_at` when an answer that came too early had been published, if a
+later one was the same.
+"""
 
 by_symbol = sa.Index(
     "symbol_days_by_symbol",

@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from marketpipe_assets.cli.ingest import finish
 from marketpipe_assets.cli.job_id import JobArgument, JobOption, symbol_days_of_job
@@ -18,13 +16,9 @@ from marketpipe_assets.cli.options import (
     listed,
     retired,
 )
-from marketpipe_assets.cli.outcome import lake_access, note
+from marketpipe_assets.cli.outcome import catalogue, lake_access, note
 from marketpipe_assets.cli.runs import Plan, market_grid, run_each
-from marketpipe_assets.cli.stored import RAW, AllOption, DaysOption, chosen_days
-from marketpipe_assets.config import Market
-
-if TYPE_CHECKING:
-    from marketpipe_assets.defs.partitions import Selection
+from marketpipe_assets.cli.stored import AllOption, DaysOption, chosen_days
 
 
 def aggregate(  # noqa: PLR0913, PLR0917  # one per option
@@ -43,8 +37,10 @@ def aggregate(  # noqa: PLR0913, PLR0917  # one per option
     Valid, quarantined and longer bars, for every symbol-day of which raw bars are stored among those selected. The
     provider is not asked.
     """
+    from marketpipe_assets.catalog.store import Catalog
     from marketpipe_assets.defs.jobs import judge_job_name
     from marketpipe_assets.defs.planner import planned_runs
+    from marketpipe_assets.defs.retired import rebuild_retired
 
     loaded = configuration(config)
     names = listed(symbols)
@@ -63,29 +59,12 @@ def aggregate(  # noqa: PLR0913, PLR0917  # one per option
     if gone:
         note(f"{', '.join(gone)} retired from {chosen.name}: rebuilt without a run in the web UI")
     apart = planned_runs(grid, _without(chosen.symbols, wanted))
-    with lake_access():
+    with lake_access(), catalogue():
         for part in apart:
-            _rebuild(loaded.lake, chosen, part)
+            rebuild_retired(Catalog(loaded.catalog_url), loaded.lake, chosen, part)
     finish(loaded, chosen, [*(plan.selection for plan in plans), *apart], failed)
 
 
 def _without(symbols: Collection[str], wanted: Mapping[date, Sequence[str]]) -> Mapping[date, Sequence[str]]:
     left = {day: [symbol for symbol in held if symbol not in symbols] for day, held in wanted.items()}
     return {day: held for day, held in left.items() if held}
-
-
-def _rebuild(lake: Path, market: Market, selection: "Selection") -> None:
-    from marketpipe_assets.bars.quarantine import split_by_rules
-    from marketpipe_assets.bars.resample import Anchor, resample
-    from marketpipe_assets.bars.timeframes import TIMEFRAMES
-    from marketpipe_assets.lake.merge import write_bars
-    from marketpipe_assets.lake.scan import read_bars
-
-    symbols, owned = selection.symbols, market.sessions.owned_dates(selection.dates)
-    raw = read_bars(lake, market.name, RAW, symbols, owned)
-    split = split_by_rules(raw, market.rule_set, market.sessions)
-    timeframes = [TIMEFRAMES[label] for label in market.timeframes]
-    longer = resample(split.valid, timeframes, market.sessions, market.session, Anchor(market.anchor))
-    tables = {each.table: longer[each.label] for each in timeframes}
-    for name, frame in {"bars_1m": split.valid, "quarantined_bars_1m": split.quarantined, **tables}.items():
-        write_bars(lake, market.name, name, frame, symbols, owned)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -14,6 +14,9 @@ from marketpipe_assets.cli.display import console, size, table
 from marketpipe_assets.cli.options import ConfigOption, configuration, over, sessions_of
 from marketpipe_assets.cli.outcome import catalogue, lake_access, note, one_line
 from marketpipe_assets.config import Config, Market, dagster_home
+
+if TYPE_CHECKING:
+    from marketpipe_assets.defs.due import DueSpan
 
 MOST_FILES = 5000  # whose footers are read in about a second
 
@@ -43,7 +46,7 @@ class Holding(NamedTuple):
 
 
 class Held(NamedTuple):
-    """Symbol-days with bars, of those configured whose sessions are over."""
+    """Symbol-days with bars, of those configured that are due and whose sessions are over."""
 
     held: int
     configured: int
@@ -64,7 +67,7 @@ def status(
     """
     loaded = configuration(config)
     if files or not _is_large(loaded.lake):
-        with lake_access():
+        with lake_access(), catalogue():
             held, holdings = _seen(loaded)
     else:
         note(f"more than {MOST_FILES:,} files: from the ledger; --files reads every footer")
@@ -92,8 +95,10 @@ def _known(config: Config) -> Status:
 
     import polars as pl
 
-    from marketpipe_assets.catalog.ledger import received, received_span, totals
+    from marketpipe_assets.catalog.ledger import count_within, received, received_span, totals
     from marketpipe_assets.catalog.store import Catalog
+    from marketpipe_assets.catalog.tables import symbol_days
+    from marketpipe_assets.defs.due import due_spans
 
     catalog = Catalog(config.catalog_url)
     held, holdings = {}, {}
@@ -109,9 +114,17 @@ def _known(config: Config) -> Status:
     for name, market in config.markets.items():
         days, summed = (future.result() for future in asked[name])
         sums = summed.row(0, named=True)
-        of_configured = sum(days.filter(pl.col("symbol").is_in(market.symbols))["days"])
-        held[name] = Held(of_configured, _configured(market))
         first, last = received_span(catalog, name) or (None, None)
+        spans = due_spans(catalog, market)
+        cut = {
+            symbol: span
+            for symbol, span in spans.items()
+            if first is not None and last is not None and not (span.first <= first and last < span.end)
+        }
+        of_due = sum(days.filter(pl.col("symbol").is_in(list(spans.keys() - cut.keys())))["days"])
+        with catalog.reading() as connection:
+            of_due += count_within(connection, name, cut, symbol_days.c.received > 0)
+        held[name] = Held(of_due, _configured(market, spans))
         for table_name, column in LEDGER_COLUMNS.items():
             holdings[name, table_name] = Holding(None, None, None, sums[column], None, None)
         raw = holdings[name, "raw_bars_1m"]
@@ -122,8 +135,9 @@ def _known(config: Config) -> Status:
 LEDGER_COLUMNS = {"raw_bars_1m": "raw_bars", "bars_1m": "valid_bars", "quarantined_bars_1m": "quarantined_bars"}
 
 
-def _configured(market: Market) -> int:
-    return len(market.symbols) * len(over(market, sessions_of(market).between(market.start, date.max)))
+def _configured(market: Market, spans: Mapping[str, "DueSpan"]) -> int:
+    dates = over(market, sessions_of(market).between(market.start, date.max))
+    return sum(len(span.of(dates)) for span in spans.values())
 
 
 def _footers(lake: Path) -> Mapping[tuple[str, str], list[Footer]]:
@@ -168,13 +182,30 @@ def _holding(footers: Iterable[Footer]) -> Holding:
 
 def _held(config: Config, market: Market, footers: Mapping[tuple[str, str], list[Footer]]) -> Held:
     """A daily bar is a symbol-day, so footers tell; only a market without daily bars has its raw ones counted."""
-    from marketpipe_assets.cli.stored import stored_days
+    from marketpipe_assets.catalog.store import Catalog
+    from marketpipe_assets.defs.due import due_spans
+    from marketpipe_assets.lake.scan import bar_counts
 
-    configured = _configured(market)
+    spans = due_spans(Catalog(config.catalog_url), market)
+    configured = _configured(market, spans)
     if "1d" in market.timeframes:
-        days = footers.get((market.name, "bars_1d"), ())
-        return Held(sum(each.bars for each in days if each.symbol in market.symbols), configured)
-    return Held(sum(map(len, stored_days(config.lake, market, ()).values())), configured)
+        days = [each for each in footers.get((market.name, "bars_1d"), ()) if each.symbol in spans]
+        return Held(sum(_bars_within(config.lake, market, each, spans[each.symbol]) for each in days), configured)
+    due = ((symbol, span.of(market.sessions.dates)) for symbol, span in spans.items())
+    held = (bar_counts(config.lake, market.name, "raw_bars_1m", [symbol], dates).height for symbol, dates in due)
+    return Held(sum(held), configured)
+
+
+def _bars_within(lake: Path, market: Market, footer: Footer, span: "DueSpan") -> int:
+    """Daily bars of one file within a span; only of a file that reaches out of it the dates are read."""
+    from marketpipe_assets.lake.scan import bar_counts
+
+    if footer.first is None or footer.last is None:
+        return 0
+    if span.first <= footer.first and footer.last < span.end:
+        return footer.bars
+    dates = [day for day in span.of(market.sessions.dates) if footer.first <= day <= footer.last]
+    return bar_counts(lake, market.name, "bars_1d", [footer.symbol], dates).height
 
 
 def _document(

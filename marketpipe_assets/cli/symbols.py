@@ -15,7 +15,7 @@ CONFIGURED, NEW, RETIRED = "configured", "new", "retired"
 
 
 class Symbol(NamedTuple):
-    """A symbol of a market. `sessions` of it are in the ledger, of those that are over and kept `expected`."""
+    """A symbol of a market. `sessions` of it are in the ledger, of those that are due and over `expected`."""
 
     market: str
     symbol: str
@@ -55,12 +55,13 @@ def symbols_of(config: Config, market: Market) -> list[Symbol]:
     """Configured symbols in their order, then those that are only held."""
     import polars as pl
 
-    from marketpipe_assets.bars.sessions import today
     from marketpipe_assets.catalog.ledger import symbol_days_of
     from marketpipe_assets.catalog.store import Catalog
+    from marketpipe_assets.defs.due import due_spans, within
     from marketpipe_assets.lake.scan import held
 
-    ledger = symbol_days_of(Catalog(config.catalog_url), market.name)
+    catalog = Catalog(config.catalog_url)
+    ledger = symbol_days_of(catalog, market.name)
     facts = ledger.group_by("symbol").agg(
         pl.len(),
         pl.col("session_date").min().alias("first"),
@@ -69,12 +70,14 @@ def symbols_of(config: Config, market: Market) -> list[Symbol]:
     )
     known: Mapping[str, Sequence[object]] = {row[0]: row[1:] for row in facts.iter_rows()}
     stored = {symbol for each in held(config.lake, market.name).values() for symbol in each}
-    kept = market.kept_from("raw_bars_1m", today()) or date.min
-    expected = len([day for day in over(market, sessions_of(market).dates) if day >= kept])
+    spans = due_spans(catalog, market)
+    held_of = dict(within(ledger, spans).group_by("symbol").len().iter_rows())
+    dates = over(market, sessions_of(market).dates)
     retired = sorted({*known, *stored} - {*market.symbols})
-    return [_symbol(market, symbol, known, expected) for symbol in market.symbols] + [
-        _symbol(market, symbol, known, 0)._replace(state=RETIRED) for symbol in retired
-    ]
+    return [
+        _symbol(market, symbol, known, len(spans[symbol].of(dates)))._replace(sessions=held_of.get(symbol, 0))
+        for symbol in market.symbols
+    ] + [_symbol(market, symbol, known, 0)._replace(state=RETIRED) for symbol in retired]
 
 
 def _symbol(market: Market, symbol: str, known: Mapping[str, Sequence[object]], expected: int) -> Symbol:

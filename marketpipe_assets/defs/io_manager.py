@@ -11,11 +11,13 @@ import polars as pl
 from marketpipe_assets.bars.schema import RAW
 from marketpipe_assets.catalog.restatements import record_restatements
 from marketpipe_assets.catalog.store import Catalog
-from marketpipe_assets.defs.metadata import FETCHED_AT, add_figures, bars_metadata, restated_metadata
+from marketpipe_assets.config import Market
+from marketpipe_assets.defs.metadata import FETCHED_AT, MAY_SHRINK, add_figures, bars_metadata, restated_metadata
 from marketpipe_assets.defs.partitions import Grid, Selection, check_size
-from marketpipe_assets.lake.facts import Fetch
+from marketpipe_assets.lake.facts import Fetch, Publication
 from marketpipe_assets.lake.merge import as_stored, write_bars
 from marketpipe_assets.lake.scan import read_bars
+from marketpipe_assets.lake.shrink import SHRUNK
 from marketpipe_assets.lake.superseded import RESTATEMENTS
 
 
@@ -31,6 +33,8 @@ class LakeIOManager(dg.IOManager):
         self._grids = grids
         self._catalog = catalog
         self._stored: dict[str, _Stored] = {}
+        self.shrunk = pl.DataFrame(schema=dict(SHRUNK))
+        """Symbol-days of the last raw bars stored of which fewer minutes were fetched than were stored before."""
 
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
         market, table = context.asset_key.path
@@ -38,11 +42,15 @@ class LakeIOManager(dg.IOManager):
         symbols, dates = grid.selection(keys, context.step_context.dagster_run)
         owned = grid.market.sessions.owned_dates(dates)
         bars = as_stored(table, obj)
-        written = write_bars(self._lake, market, table, bars, symbols, owned, _fetch(context, dates))
+        fetch = _fetch(context, grid.market, dates)
+        written = write_bars(self._lake, market, table, bars, symbols, owned, fetch)
+        if fetch is not None and written.shrunk and not fetch.may_shrink:
+            bars = read_bars(self._lake, market, table, symbols, owned)
         self._keep(table, _Stored(context.run_id, market, Selection(symbols, dates), bars))
-        figures = bars_metadata(obj, symbols, dates, self._lake / market / table, written)
+        figures = bars_metadata(bars, symbols, dates, self._lake / market / table, written)
         add_figures(context.step_context, context.asset_key, keys, figures)
         if table == RAW:
+            self.shrunk = pl.DataFrame(written.shrunk, schema=dict(SHRUNK), orient="row")
             restated = pl.DataFrame(written.restated, schema=dict(RESTATEMENTS), orient="row")
             add_figures(context.step_context, context.asset_key, keys, restated_metadata(restated))
             if not restated.is_empty():
@@ -80,9 +88,12 @@ class _Stored(NamedTuple):
     bars: pl.DataFrame
 
 
-def _fetch(context: dg.OutputContext, sessions: Sequence[date]) -> Fetch | None:
+def _fetch(context: dg.OutputContext, market: Market, dates: Sequence[date]) -> Fetch | None:
     """Where the output comes from, if a provider was asked for it."""
     asked_at = context.output_metadata.get(FETCHED_AT)
     if not isinstance(asked_at, dg.TimestampMetadataValue):
         return None
-    return Fetch(datetime.fromtimestamp(asked_at.value, UTC), context.run_id, sessions)
+    delay = market.evidence.publication_delay
+    publications = {day: Publication(*rest) for day, *rest in market.sessions.publication(dates, delay).iter_rows()}
+    at, may_shrink = datetime.fromtimestamp(asked_at.value, UTC), MAY_SHRINK in context.output_metadata
+    return Fetch(at, context.run_id, dates, publications, may_shrink)

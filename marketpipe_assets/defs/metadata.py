@@ -19,6 +19,7 @@ PREVIEW_ROWS = 5
 SHOWN_SYMBOLS = 20
 SHOWN_RESTATEMENTS = 20
 FETCHED_AT = "fetched_at"  # on what a provider answered: the instant it was asked, for the IO manager to store
+MAY_SHRINK = "may_shrink"  # on what may take the place of a symbol-day with more bars
 
 
 def add_figures(

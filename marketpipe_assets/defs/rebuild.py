@@ -1,6 +1,6 @@
 """Dagster's partition states from the ledger, as they are needed after the size of partitions has changed."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from marketpipe_assets.defs.assets.coverage import NAME as COVERAGE
 from marketpipe_assets.defs.assets.raw import TABLE as RAW
 from marketpipe_assets.defs.assets.resampled import timeframes_of
 from marketpipe_assets.defs.assets.validated import QUARANTINED, VALID
+from marketpipe_assets.defs.due import listed_span
 from marketpipe_assets.defs.partitions import Grid
 from marketpipe_assets.lake.scan import bar_counts
 
@@ -99,18 +100,10 @@ def _wanted(grid: Grid, row_of: Mapping[date, str]) -> Mapping[tuple[str, str], 
     for day, row in row_of.items():
         dates.setdefault(row, []).append(day)
     return {
-        (row, column): sum(_listed(grid.market, symbol, days) for symbol in symbols)
+        (row, column): sum(len(listed_span(grid.market, symbol).of(days)) for symbol in symbols)
         for row, days in dates.items()
         for column, symbols in grid.columns.items()
     }
-
-
-def _listed(market: Market, symbol: str, days: Collection[date]) -> int:
-    listing = market.listings.get(symbol)
-    if listing is None:
-        return len(days)
-    first, end = listing.first or date.min, listing.end or date.max
-    return sum(first <= day < end for day in days)
 
 
 def _named(column: str, names: Mapping[date, str] | Mapping[str, str]) -> pl.Expr:
@@ -133,8 +126,7 @@ def _parts(rows: pl.DataFrame) -> Iterator[tuple[list[str], list[date]]]:
 
 def _change(instance: dg.DagsterInstance, grid: Grid, asset: dg.AssetKey, days: pl.DataFrame) -> Change:
     held = held_partitions(grid, days)
-    known = frozenset(grid.definition.get_partition_keys())
     materialized = instance.get_materialized_partitions(asset)
     ours = frozenset(held)
-    stale = sorted(key for key in materialized if key in known and key not in ours)
+    stale = [key for key in grid.definition.get_partition_keys() if key in materialized and key not in ours]
     return Change(asset, [key for key in held if key not in materialized], stale, held)

@@ -9,15 +9,14 @@ import numpy as np
 import polars as pl
 
 from marketpipe_assets.bars.clock import next_day
-from marketpipe_assets.bars.sessions import today
-from marketpipe_assets.catalog.asking import askable, asked_before, held, pruned_through
+from marketpipe_assets.catalog.asking import askable, asked_before, held
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
+from marketpipe_assets.defs.due import due_spans, first_kept, within
 from marketpipe_assets.defs.partitions import Grid, Selection
 from marketpipe_assets.defs.planner import planned_runs
 from marketpipe_assets.providers.base import Capabilities
 
-RAW = "raw_bars_1m"
 NEVER, GAP, UNPUBLISHED = "never fetched", "vendor gap", "not yet published"
 
 FIRST_WAIT: Mapping[str, timedelta] = {
@@ -66,7 +65,7 @@ def wanted(
         return pl.DataFrame(schema=DAYS)
     chosen = [symbol for symbol in market.symbols if symbols is None or symbol in symbols]
     found = pl.concat([_never_fetched(catalog, market, dates, chosen), _incomplete(catalog, market, dates, chosen)])
-    found = _without_pruned(catalog, market, found)
+    found = within(found, due_spans(catalog, market))
     if found.is_empty():
         return pl.DataFrame(schema=DAYS)
     before = asked_before(catalog, market.name)
@@ -91,7 +90,7 @@ def _wait() -> pl.Expr:
 
 
 def _published(market: Market, now: datetime, span: Span) -> Sequence[date]:
-    first = max(span.first or market.start, market.kept_from(RAW, today()) or date.min, market.start)
+    first = max(span.first or date.min, first_kept(market))
     over = market.sessions.table.filter(
         pl.col("window_end") + pl.duration(minutes=market.schedules.after_close) <= now.astimezone(UTC),
         pl.col("session_date") >= first,
@@ -110,7 +109,6 @@ def _never_fetched(catalog: Catalog, market: Market, dates: Sequence[date], symb
             row = missing[row_of[each.session_date]]
             row[:] = False
             row[[column_of[name] for name in every.difference(each.names())]] = True
-    _leave_unlisted(missing, market, dates, column_of)
     rows, columns = np.nonzero(missing)
     day_minutes = dict(market.sessions.expected_minutes(dates).iter_rows())
     return pl.DataFrame(
@@ -127,18 +125,6 @@ def _never_fetched(catalog: Catalog, market: Market, dates: Sequence[date], symb
     )
 
 
-def _leave_unlisted(
-    missing: "np.typing.NDArray[np.bool_]", market: Market, dates: Sequence[date], column_of: Mapping[str, int]
-) -> None:
-    days = np.array(dates, dtype="datetime64[D]")
-    for symbol, listing in market.listings.items():
-        if symbol in column_of:
-            if listing.first is not None:
-                missing[days < np.datetime64(listing.first), column_of[symbol]] = False
-            if listing.end is not None:
-                missing[days >= np.datetime64(listing.end), column_of[symbol]] = False
-
-
 def _incomplete(catalog: Catalog, market: Market, dates: Sequence[date], symbols: Sequence[str]) -> pl.DataFrame:
     found = askable(catalog, market.name, dates[0], next_day(dates[-1]))
     return found.filter(pl.col("symbol").is_in(list(symbols)), pl.col("session_date").is_in(list(dates))).select(
@@ -147,14 +133,6 @@ def _incomplete(catalog: Catalog, market: Market, dates: Sequence[date], symbols
         (pl.col("vendor_gap") + pl.col("not_yet_published")).alias("minutes"),
         "fetched_at",
     )
-
-
-def _without_pruned(catalog: Catalog, market: Market, days: pl.DataFrame) -> pl.DataFrame:
-    through = pruned_through(catalog, market.name, (RAW, "bars_1m"))
-    if not through:
-        return days
-    last = pl.col("symbol").replace_strict(through, default=None, return_dtype=pl.Date())
-    return days.filter(last.is_null() | (pl.col("session_date") > last))
 
 
 class Budget(NamedTuple):

@@ -18,16 +18,21 @@ from marketpipe_assets.lake.facts import Fetch, Since, facts_in, facts_metadata
 from marketpipe_assets.lake.layout import BarFile, locks_of, period_of
 from marketpipe_assets.lake.parquet import frame_of, locked, metadata, read_file, replace_file, sweep, table_of
 from marketpipe_assets.lake.scan import planned_files
+from marketpipe_assets.lake.shrink import Shrunk, shrunk_days
 from marketpipe_assets.lake.superseded import Restatement, supersede
 
 
 class Written(NamedTuple):
-    """What a write changed. Files whose bars were equal already are not rewritten."""
+    """What a write changed. Files whose bars were equal already are not rewritten.
+
+    `shrunk` are symbol-days of which fewer minutes were fetched than were stored, kept or not.
+    """
 
     files: int
     unchanged: int
     bytes: int
     restated: tuple[Restatement, ...] = ()
+    shrunk: tuple[Shrunk, ...] = ()
 
 
 class _Part(NamedTuple):
@@ -42,6 +47,7 @@ class _Merged(NamedTuple):
 
     bytes: int | None = None
     restated: Sequence[Restatement] = ()
+    shrunk: Sequence[Shrunk] = ()
 
 
 def write_bars(
@@ -60,8 +66,10 @@ def write_bars(
     different days of one month lose nothing.
 
     `fetch` is where raw bars come from: their file then says of each date since when its content stands, and is there
-    even where the provider had none; a day's earlier bars that differ go to `superseded_bars_1m`. Raw bars that are
-    changed without one are of unknown origin, and what they replace is gone.
+    even where the provider had none; a day's earlier bars that differ go to `superseded_bars_1m`. Of a day that lacks
+    its last minute and was fetched before its publication, the file also says once that it was given again after it.
+    Raw bars that are changed without a fetch are of unknown origin, and what they replace is gone. Whether a fetch
+    shrinks a symbol-day is seen under the file's lock, so that what another writer has just stored counts as stored.
     """
     parts = _parts(table, conform(bars, columns_of(table)), market)
     asked = set(planned_files(market, table, symbols, dates))
@@ -80,7 +88,8 @@ def write_bars(
         merged = list(threads.map(merge, sorted(asked)))
     sizes = [each.bytes for each in merged if each.bytes is not None]
     restated = tuple(change for each in merged for change in each.restated)
-    return Written(len(sizes), len(merged) - len(sizes), sum(sizes), restated)
+    shrunk = tuple(day for each in merged for day in each.shrunk)
+    return Written(len(sizes), len(merged) - len(sizes), sum(sizes), restated, shrunk)
 
 
 def as_stored(table: str, bars: pl.DataFrame) -> pl.DataFrame:
@@ -130,19 +139,33 @@ def _merge(file: BarFile, lake: Path, locks: Path, part: _Part, dates: Sequence[
             facts = _stands({}, part.days | asked, fetch)
             return _Merged(_replace(path, file, part.bars, facts) if part.days or facts else None)
         before, known = frame_of(stored), facts_in(stored.schema.metadata)
-        kept = before.filter(~pl.col("session_date").is_in(list(dates)))
-        after = pl.concat([kept, frame_of(part.bars)]).sort(_key(file.table), maintain_order=True)
+        given = frame_of(part.bars)
+        shrunk = _shrunk(file, before, given, dates, fetch)
+        full = frozenset[date]() if fetch is None or fetch.may_shrink else frozenset(day.session_date for day in shrunk)
+        kept = before.filter(~pl.col("session_date").is_in([day for day in dates if day not in full]))
+        new = given.filter(~pl.col("session_date").is_in(list(full))) if full else given
+        after = pl.concat([kept, new]).sort(_key(file.table), maintain_order=True)
         changed = _changed(file, before, after, asked - known.keys())
         facts = _stands(known, changed, fetch)
+        facts = {**facts, **_settled(file, facts, after, fetch, full)}
         if after.equals(before) and facts == known:
-            return _Merged()
+            return _Merged(shrunk=shrunk)
         restates = fetch is not None and file.table == RAW and changed
         days = changed & _held(before, known) if restates else frozenset()
         restated = supersede(lake, file, days, before, after, known, facts)
         if after.is_empty() and not facts:
             path.unlink()
             return _Merged(0)
-        return _Merged(_replace(path, file, table_of(after), facts), restated)
+        return _Merged(_replace(path, file, table_of(after), facts), restated, shrunk)
+
+
+def _shrunk(
+    file: BarFile, before: pl.DataFrame, given: pl.DataFrame, dates: Sequence[date], fetch: Fetch | None
+) -> Sequence[Shrunk]:
+    if fetch is None or file.table != RAW:
+        return ()
+    stored = before.filter(pl.col("session_date").is_in(list(dates)))
+    return () if stored.is_empty() or stored.equals(given) else shrunk_days(file.symbol, stored, given)
 
 
 def _changed(file: BarFile, before: pl.DataFrame, after: pl.DataFrame, unknown: frozenset[date]) -> frozenset[date]:
@@ -169,8 +192,30 @@ def _stands(known: Mapping[date, Since], changed: frozenset[date], fetch: Fetch 
     if fetch is not None:
         for day in changed:
             at = max(fetch.at, facts[day][0] + timedelta(microseconds=1)) if day in facts else fetch.at
-            facts[day] = (at, fetch.run_id)
+            facts[day] = Since(at, fetch.run_id)
     return facts
+
+
+def _settled(
+    file: BarFile, facts: Mapping[date, Since], after: pl.DataFrame, fetch: Fetch | None, thin: frozenset[date]
+) -> Mapping[date, Since]:
+    """Facts of days without a last minute whose early content was given again once they were published.
+
+    Not of those whose bars were kept from a `thin` answer. They name the publication, not this fetch, so that whichever
+    later fetch is written first leaves the same file.
+    """
+    if fetch is None or file.table != RAW:
+        return {}
+    early = {
+        day: publication
+        for day, publication in fetch.publications.items()
+        if day in facts.keys() - thin
+        and (facts[day].settled_at or facts[day].at) < publication.published_at <= fetch.at
+    }
+    if not early:
+        return {}
+    whole = {*after.filter(pl.col("ts").is_in([each.last_minute for each in early.values()]))["session_date"]}
+    return {day: facts[day]._replace(settled_at=each.published_at) for day, each in early.items() if day not in whole}
 
 
 def _held(bars: pl.DataFrame, known: Mapping[date, Since]) -> frozenset[date]:

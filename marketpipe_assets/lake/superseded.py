@@ -71,11 +71,11 @@ def supersede(
     of_days = pl.col("session_date").is_in(list(days))
     old, new = (bars.filter(of_days).with_columns(pl.lit(raw.symbol).alias("symbol")) for bars in (before, after))
     if old.height:
-        rows = [(day, known[day][0] if day in known else None, *stands[day]) for day in days]
+        rows = [(day, known[day][0] if day in known else None, *stands[day][:2]) for day in days]
         versions = pl.DataFrame(rows, schema={"session_date": pl.Date(), **VERSION}, orient="row")
         _keep(lake, raw, old.join(versions, on="session_date", how="left", maintain_order="left"))
     return [
-        Restatement(symbol, day, known[day][0] if day in known else None, *stands[day], *figures)
+        Restatement(symbol, day, known[day][0] if day in known else None, *stands[day][:2], *figures)
         for symbol, day, *figures in differences(old, new).iter_rows()
     ]
 

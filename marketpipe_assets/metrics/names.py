@@ -31,7 +31,7 @@ METRICS: Mapping[str, Kind] = {
     "mp_symbol_days": Kind(
         GaugeMetricFamily,
         ("market", "sessions", "state"),
-        "Symbol-days of the last sessions that are due: due, and fetched of them.",
+        "Symbol-days of the last sessions that are due: due (listed, not pruned), and fetched of them.",
     ),
     "mp_coverage_ratio": Kind(
         GaugeMetricFamily,

@@ -14,6 +14,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from marketpipe_assets.bars.rules import RULES
+from marketpipe_assets.catalog.ledger import count_within
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.catalog.tables import (
     ASKABLE,
@@ -27,6 +28,7 @@ from marketpipe_assets.catalog.tables import asked as tries
 from marketpipe_assets.catalog.tables import requests as traffic
 from marketpipe_assets.config import Config, Market
 from marketpipe_assets.definitions import provider_of
+from marketpipe_assets.defs.due import DueSpan, due_spans
 from marketpipe_assets.metrics.names import COUNTED, PRUNED, PRUNED_BYTES, Sample, Samples, one
 from marketpipe_assets.providers import provider_class
 from marketpipe_assets.providers.base import ProviderError
@@ -47,13 +49,13 @@ def held_samples(config: Config, catalog: Catalog, now: datetime) -> Samples:
     """Freshness, coverage, quarantine and gaps, from the ledger."""
     with catalog.reading() as connection:
         for market in config.markets.values():
-            due = due_sessions(market, now)
+            due, spans = due_sessions(market, now), due_spans(catalog, market)
             yield from _freshness(connection, market, due, now)
             yield one("mp_limit_ratio", market.name, "coverage", value=market.min_coverage)
             yield one("mp_limit_ratio", market.name, "quarantined", value=market.max_quarantined_share)
             yield one("mp_gaps", market.name, value=_gaps(connection, market.name))
             for count in RECENT:
-                yield from _coverage(connection, market, str(count), due["session_date"].to_list()[-count:])
+                yield from _coverage(connection, market, spans, str(count), due["session_date"].to_list()[-count:])
 
 
 def history_samples(config: Config, catalog: Catalog, now: datetime) -> Samples:
@@ -61,7 +63,7 @@ def history_samples(config: Config, catalog: Catalog, now: datetime) -> Samples:
     with catalog.reading() as connection:
         for market in config.markets.values():
             dates = due_sessions(market, now)["session_date"].to_list()
-            yield from _coverage(connection, market, EVERYTHING, dates)
+            yield from _coverage(connection, market, due_spans(catalog, market), EVERYTHING, dates)
         yield from _counted(connection, config)
         yield from _seconds(connection, config)
         yield from _traffic(connection, config)
@@ -108,16 +110,19 @@ BARS: Mapping[str, str] = {
 """Column of the ledger → the table whose bars it counts."""
 
 
-def _coverage(connection: sa.Connection, market: Market, sessions: str, dates: Sequence[date]) -> Samples:
+def _coverage(
+    connection: sa.Connection, market: Market, spans: Mapping[str, DueSpan], sessions: str, dates: Sequence[date]
+) -> Samples:
     columns = symbol_days.c
     sums = (sa.func.coalesce(sa.func.sum(columns[name]), 0).label(name) for name in (*MINUTES, *MISSING, *BARS))
-    select = sa.select(sa.func.count().label("days"), *sums).where(columns.market == market.name)
-    if sessions != EVERYTHING:
-        select = select.where(columns.session_date.in_(dates))
-    row = connection.execute(select).one()._mapping  # noqa: SLF001  # SQLAlchemy's name for a row by its columns
+    select = sa.select(*sums).where(columns.market == market.name)
+    looked_at = () if sessions == EVERYTHING else (columns.session_date.in_(dates),)
+    found = connection.execute(select.where(*looked_at)).one()
+    row = found._mapping  # noqa: SLF001  # SQLAlchemy's name for a row by its columns
     label = (market.name, sessions)
-    yield one("mp_symbol_days", *label, "due", value=len(market.symbols) * len(dates))
-    yield one("mp_symbol_days", *label, "fetched", value=row["days"])
+    yield one("mp_symbol_days", *label, "due", value=sum(len(span.of(dates)) for span in spans.values()))
+    fetched = count_within(connection, market.name, spans, *looked_at)
+    yield one("mp_symbol_days", *label, "fetched", value=fetched)
     for name in MINUTES:
         yield one("mp_minutes", *label, name, value=row[name])
     for name in MISSING:

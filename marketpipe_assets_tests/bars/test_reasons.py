@@ -40,13 +40,19 @@ def reasons(
     valid: pl.DataFrame | None = None,
     dates: Sequence[date] = (DAY,),
     fetched_at: datetime = LATER,
+    settled_at: datetime | None = None,
 ) -> Ranges:
     """Symbol, New York minute, length and reason of every range."""
     held = coverage(raw, raw if valid is None else valid, calendar_of(), symbols, dates)
-    days = held.days.with_columns(pl.lit(fetched_at, pl.Datetime("us", "UTC")).alias("fetched_at"))
+    days = _fetched(held.days, fetched_at, settled_at)
     ranges = explained(days, held.holes, calendar_of(), evidence or Evidence())
     local = pl.col("start").dt.convert_time_zone("America/New_York").dt.strftime("%H:%M")
     return ranges.sort("symbol", "start").select("symbol", local, "minutes", "reason").rows()
+
+
+def _fetched(days: pl.DataFrame, fetched_at: datetime, settled_at: datetime | None = None) -> pl.DataFrame:
+    instants = {"fetched_at": fetched_at, "settled_at": settled_at}
+    return days.with_columns(pl.lit(at, pl.Datetime("us", "UTC")).alias(name) for name, at in instants.items())
 
 
 def test_a_lone_minute_is_no_trade() -> None:
@@ -77,6 +83,17 @@ def test_the_end_of_a_session_fetched_soon_after_it_is_not_yet_published() -> No
     )
 
     assert found == [("ACME", "11:10", 10, "vendor_gap"), ("ACME", "15:40", 20, "not_yet_published")]
+
+
+def test_the_end_of_a_session_is_judged_once_the_answer_was_given_again_after_its_publication() -> None:
+    found = reasons(
+        bars_of({"ACME": [("09:30", 370)]}),
+        evidence=Evidence(publication_delay=timedelta(hours=1)),
+        fetched_at=datetime(2024, 1, 2, 21, 30, tzinfo=UTC),
+        settled_at=datetime(2024, 1, 2, 22, tzinfo=UTC),
+    )
+
+    assert found == [("ACME", "15:40", 20, "vendor_gap")]
 
 
 def test_a_minute_whose_bars_are_quarantined_says_so() -> None:
@@ -205,7 +222,7 @@ def test_ranges_add_up_to_what_is_not_valid_and_joined_again_are_the_holes(held:
     raw = bars[sorted(held)]
     valid = bars[sorted(held - bad)]
     found = coverage(raw, valid, calendar_of(), ["ACME"], [DAY])
-    days = found.days.with_columns(pl.lit(LATER, pl.Datetime("us", "UTC")).alias("fetched_at"))
+    days = _fetched(found.days, LATER)
 
     ranges = explained(days, found.holes, calendar_of(), Evidence())
 

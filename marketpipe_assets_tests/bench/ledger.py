@@ -72,7 +72,7 @@ def _row(day: date, symbol: str, minutes: int) -> tuple[object, ...]:
     held = 390 - minutes
     fetched_at = FETCHED_AT.replace(tzinfo=None).isoformat(" ", "microseconds")
     counts = (390, held, held, 0, minutes, *by_reason, held, held, 0)
-    return (MARKET, f"{day}", symbol, "vendor", "sip", *counts, holes, "00ff00ff00ff00ff", "run", fetched_at)
+    return (MARKET, f"{day}", symbol, "vendor", "sip", *counts, holes, "00ff00ff00ff00ff", "run", fetched_at, None)
 
 
 def _load(catalog: Catalog, names: Sequence[str], rows: Sequence[tuple[object, ...]]) -> None:
@@ -115,6 +115,7 @@ def _facts(days: pl.DataFrame) -> pl.DataFrame:
         pl.lit("00ff00ff00ff00ff").alias("content_hash"),
         pl.lit("run").alias("run_id"),
         pl.lit(FETCHED_AT, pl.Datetime("us", "UTC")).alias("fetched_at"),
+        pl.lit(None, pl.Datetime("us", "UTC")).alias("settled_at"),
     ).select(FACTS)
 
 

@@ -1,15 +1,18 @@
 """The ledger: what is written of symbol-days is the same in whatever order, and finds what to ask for again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from random import Random
+from typing import Any
 
 import polars as pl
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from marketpipe_assets.bars.coverage import coverage
-from marketpipe_assets.bars.reasons import Evidence
+from marketpipe_assets.bars.reasons import Evidence, Listing
 from marketpipe_assets.bars.sessions import sessions
 from marketpipe_assets.catalog.ledger import FACTS, forget, gaps, holes_of, record, symbol_days_of, totals
 from marketpipe_assets.catalog.store import Catalog
@@ -41,7 +44,13 @@ def minutes(symbols: Sequence[str], dates: Sequence[date], absent: Absent) -> pl
     return pl.concat(frames)
 
 
-def write(catalog: Catalog, symbols: Sequence[str], dates: Sequence[date], absent: Absent) -> None:
+def write(
+    catalog: Catalog,
+    symbols: Sequence[str],
+    dates: Sequence[date],
+    absent: Absent,
+    evidence: Evidence = Evidence(),  # noqa: B008  # a tuple: nobody changes it
+) -> None:
     bars = minutes(symbols, dates, absent)
     found = coverage(bars, bars, CALENDAR, symbols, dates)
     facts = found.days.with_columns(
@@ -53,9 +62,10 @@ def write(catalog: Catalog, symbols: Sequence[str], dates: Sequence[date], absen
         pl.lit("00ff").alias("content_hash"),
         pl.lit("run").alias("run_id"),
         pl.lit(FETCHED_AT, pl.Datetime("us", "UTC")).alias("fetched_at"),
+        pl.lit(None, pl.Datetime("us", "UTC")).alias("settled_at"),
     )
     with catalog.begin() as connection:
-        record(connection, "shares", CALENDAR, facts.select(FACTS), found.holes, Evidence())
+        record(connection, "shares", CALENDAR, facts.select(FACTS), found.holes, evidence)
 
 
 def test_a_hole_has_its_range_and_reason_in_the_row(catalog: Catalog) -> None:
@@ -114,6 +124,32 @@ def test_an_earlier_bar_makes_the_empty_sessions_after_it_gaps(catalog: Catalog)
     write(catalog, ["ACME"], DATES[:1], {})
 
     assert symbol_days_of(catalog, "shares")["vendor_gap"].to_list() == [0, 390, 390, 0]
+
+
+def test_empty_sessions_that_a_listing_explains_are_not_judged_again(catalog: Catalog) -> None:
+    listed = Evidence({"ACME": Listing(end=DATES[1])})
+    after = CALENDAR.between(date(2024, 6, 3), date(2024, 6, 8))
+    statements = list[int]()
+    for empty in (after[:1], after):
+        write(catalog, ["ACME"], empty, {("ACME", day): (0, 390) for day in empty}, listed)
+        with statements_of(catalog) as executed:
+            write(catalog, ["ACME"], DATES[:1], {}, listed)
+        statements.append(len(executed))
+
+    assert symbol_days_of(catalog, "shares")["not_listed"].to_list() == [0, *[390] * 5]
+    assert statements[0] == statements[1]
+
+
+@contextmanager
+def statements_of(catalog: Catalog) -> Iterator[list[str]]:
+    executed = list[str]()
+
+    def note(*arguments: Any) -> None:
+        executed.append(arguments[2])
+
+    sa.event.listen(catalog.engine, "before_cursor_execute", note)
+    yield executed
+    sa.event.remove(catalog.engine, "before_cursor_execute", note)
 
 
 def test_a_forgotten_market_leaves_the_others(catalog: Catalog) -> None:

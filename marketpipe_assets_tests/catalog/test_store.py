@@ -14,7 +14,8 @@ from alembic.script import ScriptDirectory
 
 from marketpipe_assets.catalog.rows import upsert
 from marketpipe_assets.catalog.store import MIGRATIONS, Catalog, CatalogError, head
-from marketpipe_assets.catalog.tables import alerts, metadata
+from marketpipe_assets.catalog.tables import alerts, metadata, symbol_days
+from marketpipe_assets_tests.metrics.ledger import hold
 
 NOON = datetime(2024, 1, 2, 12, tzinfo=UTC)
 
@@ -29,6 +30,17 @@ def test_migrations_make_the_tables_that_the_code_knows(catalog: Catalog) -> Non
     with catalog.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     assert catalog.revision() == head()
+
+
+def test_a_catalogue_of_the_first_version_keeps_its_rows(catalog: Catalog) -> None:
+    hold(catalog, "ACME", NOON.date())
+    with catalog.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE symbol_days DROP COLUMN settled_at"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
+
+    rows = Catalog(catalog.url.render_as_string(hide_password=False)).frame(sa.select(symbol_days))
+
+    assert rows.select("symbol", "expected", "settled_at").rows() == [("ACME", 390, None)]
 
 
 def test_migrations_are_named_in_their_order() -> None:

@@ -7,7 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from marketpipe_assets.catalog.ledger import forget, symbol_days_of
+from marketpipe_assets.catalog.store import Catalog
+from marketpipe_assets.catalog.tables import intents
 from marketpipe_assets_tests.cli.command import CONFIGURATION, configured, marketpipe, process, rows
 
 DATES = ("--start", "2024-01-02", "--end", "2024-01-04")
@@ -273,6 +277,21 @@ def test_aggregate_rebuilds_a_retired_symbol_beside_a_configured_one(own: Path) 
     assert [path.read_bytes() for path in built] == before
     assert "note: BRK.B retired from shares: rebuilt without a run in the web UI" in run.stderr
     assert rows(run.stdout)["bars_1d"] == ["4"]
+
+
+def test_aggregate_of_a_retired_symbol_writes_the_ledger(own: Path) -> None:
+    own.write_text(CONFIGURATION.replace("BRK.B, ", ""))
+    catalog = Catalog(f"sqlite:///{own.parent}/catalog.sqlite")
+    before = symbol_days_of(catalog, "shares")
+    with catalog.begin() as connection:
+        forget(connection, "shares")
+
+    done = marketpipe("aggregate", "--config", own, "--symbols", "BRK.B", "--all")
+
+    assert done.exit_code == 0, done.output
+    facts = ["symbol", "session_date", "valid", "quarantined", "missing", "content_hash", "run_id", "fetched_at"]
+    assert symbol_days_of(catalog, "shares").select(facts).equals(before.filter(symbol="BRK.B").select(facts))
+    assert catalog.frame(sa.select(intents)).is_empty()
 
 
 def test_aggregate_takes_the_last_stored_sessions(own: Path) -> None:

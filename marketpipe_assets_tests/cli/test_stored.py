@@ -6,10 +6,12 @@ import polars as pl
 import pytest
 
 from marketpipe_assets.bars.schema import empty
+from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.lake.facts import Fetch
 from marketpipe_assets.lake.merge import write_bars
 from marketpipe_assets.query import MEMORY, MOST_ROWS, SECONDS
 from marketpipe_assets_tests.cli.command import CONFIGURATION, configured, marketpipe, rows
+from marketpipe_assets_tests.metrics.ledger import note_pruned
 
 
 def test_status_tells_what_each_table_holds(filled: Path) -> None:
@@ -60,6 +62,28 @@ def test_status_of_a_lake_of_many_files_is_what_the_ledger_knows(filled: Path, m
         assert ledger[market]["symbol_days"] == found["symbol_days"]
         assert ledger[market]["tables"]["raw_bars_1m"] == {**raw, "files": None, "bytes": None}
         assert ledger[market]["tables"]["bars_1m"]["bars"] == found["tables"]["bars_1m"]["bars"]
+
+
+LISTINGS = "listings: {BRK.B: {end: 2024-01-03}, MSFT: {first: 2024-01-03}}"
+
+
+@pytest.mark.parametrize("longer", ["[1h, 1d]", "[1h]"])
+@pytest.mark.parametrize("most_files", [1, 5000])
+def test_status_and_symbols_count_what_is_due(
+    own: Path, monkeypatch: pytest.MonkeyPatch, longer: str, most_files: int
+) -> None:
+    own.write_text(CONFIGURATION.replace("timeframes: [1h, 1d]", f"timeframes: {longer}\n    {LISTINGS}"))
+    note_pruned(Catalog(f"sqlite:///{own.parent}/catalog.sqlite"), "AAPL", date(2024, 1, 2))
+    monkeypatch.setattr("marketpipe_assets.cli.status.MOST_FILES", most_files)
+
+    days = json.loads(marketpipe("status", "--json", "--config", own).stdout)["markets"]["shares"]["symbol_days"]
+    symbols = json.loads(marketpipe("symbols", "--json", "--config", own, "--market", "shares").stdout)
+
+    assert {each["symbol"]: each["sessions"] for each in symbols} == {"AAPL": 1, "BRK.B": 1, "MSFT": 1}
+    expected = {each["symbol"]: each["expected"] for each in symbols}
+    assert expected["BRK.B"] == 1
+    assert expected["AAPL"] == expected["MSFT"] > 400
+    assert days == {"held": 3, "configured": sum(expected.values())}
 
 
 def test_status_of_an_empty_lake_says_how_to_fill_it(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The coverage asset over a real lake and catalogue: its rows, its picture, and what is made up after a crash."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -9,8 +10,12 @@ import sqlalchemy as sa
 from marketpipe_assets.catalog.ledger import forget, symbol_days_of
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.catalog.tables import intents, run_counts, run_seconds
-from marketpipe_assets.defs.ledger import begin, recover
+from marketpipe_assets.defs.ledger import account, begin, minute_tables, recover
 from marketpipe_assets.defs.partitions import Selection
+from marketpipe_assets.defs.wanted import wanted
+from marketpipe_assets.lake.facts import Fetch
+from marketpipe_assets.lake.merge import write_bars
+from marketpipe_assets.lake.scan import read_bars
 from marketpipe_assets_tests.defs.location import MARKET, Location, regular_minutes
 from marketpipe_assets_tests.defs.test_materialize import TUESDAY, WEDNESDAY
 
@@ -117,6 +122,37 @@ def test_a_run_that_dies_before_its_ledger_is_made_up_for_by_the_next_one(tmp_pa
     assert recovered == [whole["run_id"][0]]
     assert rows_of(location).equals(whole)
     assert catalog.frame(sa.select(intents)).is_empty()
+
+
+def fetch_early(location: Location) -> None:
+    """Give the stored bars the date of a fetch soon after the close."""
+    lake, market, selection = location.config.lake, location.config.markets[MARKET], Selection(["ACME"], [TUESDAY])
+    raw = read_bars(lake, MARKET, "raw_bars_1m", *selection)
+    write_bars(lake, MARKET, "raw_bars_1m", raw.clear(), *selection)
+    fetch = Fetch(datetime(2024, 1, 2, 22, tzinfo=UTC), "early", [TUESDAY])
+    write_bars(lake, MARKET, "raw_bars_1m", raw, *selection, fetch)
+    account(catalog_of(location), lake, market, selection, "early", minute_tables(lake, market, selection))
+
+
+def test_a_silent_last_minute_is_no_trade_once_the_provider_said_so_again(tmp_path: Path) -> None:
+    location = Location(tmp_path, "listings: {BOLT: {first: 2030-01-01}}")
+    location.give("ACME", regular_minutes("2024-01-02", 389))
+    location.run("2024-01-02|ACME")
+    fetch_early(location)
+    before = rows_of(location)
+
+    location.run("2024-01-02|ACME")
+
+    after = rows_of(location)
+    assert before.select("not_yet_published", "no_trade").rows() == [(1, 0)]
+    assert after.select("not_yet_published", "no_trade", "run_id").rows() == [(0, 1, "early")]
+    catalog, market = catalog_of(location), location.config.markets[MARKET]
+    assert wanted(catalog, market, datetime(2024, 1, 4, tzinfo=UTC))["session_date"].to_list() == [WEDNESDAY]
+    with catalog.begin() as connection:
+        forget(connection, MARKET)
+    begin(catalog, market, "early", Selection(["ACME"], [TUESDAY]))
+    recover(catalog, location.config.lake, location.config.markets, location.instance)
+    assert rows_of(location).equals(after)
 
 
 def test_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:

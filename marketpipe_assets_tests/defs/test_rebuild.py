@@ -111,3 +111,16 @@ def test_a_symbol_that_joins_a_group_makes_it_incomplete_which_replace_shows(loc
     assert {tuple(change.stale) for change in told} == {("2024-01-01|group-00",)}
     assert left == {"2024-01-01|group-00"}
     assert shown(location, added, "bars_1m") == set()
+
+
+def test_what_is_shown_and_not_held_is_in_the_order_of_partitions(tmp_path: Path) -> None:
+    location = Location(tmp_path)
+    symbols = ", ".join(f"S{number:03}" for number in range(202))
+    grid = regrouped(location, "{symbols: 2, dates: month}", f"[{symbols}]")
+    keys = ["2024-01-01|group-99", "2024-01-01|group-100", "2024-02-01|group-98"]
+    for key in reversed(keys):
+        location.instance.report_runless_asset_event(dg.AssetMaterialization([MARKET, "bars_1d"], partition=key))
+
+    found = changes(location.instance, grid, Catalog(location.config.catalog_url), location.config.lake)
+
+    assert {change.asset.path[-1]: change.stale for change in found if change.stale} == {"bars_1d": keys}

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from marketpipe_assets.bars.schema import columns_of, empty
-from marketpipe_assets.lake.facts import Fetch, fetches_of
+from marketpipe_assets.lake.facts import Fetch, Publication, fetches_of
 from marketpipe_assets.lake.merge import Written, write_bars
 from marketpipe_assets.lake.parquet import DamagedFile, damage
 from marketpipe_assets.lake.scan import bar_counts, read_bars, table_dataset
@@ -49,7 +49,7 @@ def fetched(
 
 
 def facts(lake: Path, *dates: date, symbols: Sequence[str] = ("AAPL",)) -> list[tuple[object, ...]]:
-    return fetches_of(lake, MARKET, symbols, dates).rows()
+    return fetches_of(lake, MARKET, symbols, dates).drop("settled_at").rows()
 
 
 def test_each_date_says_when_and_by_which_run_it_was_fetched(lake: Path) -> None:
@@ -59,7 +59,10 @@ def test_each_date_says_when_and_by_which_run_it_was_fetched(lake: Path) -> None
     found = fetches_of(lake, MARKET, ["AAPL", "MSFT"], [TUESDAY, WEDNESDAY, FEBRUARY])
 
     assert found.schema["fetched_at"] == pl.Datetime("us", "UTC")
-    assert found.rows() == [("AAPL", TUESDAY, NOON, "first"), ("AAPL", FEBRUARY, EVENING, "second")]
+    assert found.drop("settled_at").rows() == [
+        ("AAPL", TUESDAY, NOON, "first"),
+        ("AAPL", FEBRUARY, EVENING, "second"),
+    ]
 
 
 def test_dates_of_one_file_keep_their_own_facts(lake: Path) -> None:
@@ -112,6 +115,58 @@ def test_a_fetch_that_ends_after_a_later_one_stands_from_then_on(lake: Path) -> 
     fetched(lake, bars_of("AAPL", TUESDAY, [2.0], table=RAW), [TUESDAY], NOON, "earlier")
 
     assert facts(lake, TUESDAY) == [("AAPL", TUESDAY, EVENING + timedelta(microseconds=1), "earlier")]
+
+
+CLOSE = datetime(2024, 1, 2, 21, tzinfo=UTC)
+PUBLISHED = CLOSE + timedelta(hours=24)
+
+
+def asked(lake: Path, prices: Sequence[float], hours: int, last_minute: datetime = CLOSE) -> Written:
+    """Fetch Tuesday so many hours after its close."""
+    publications = {TUESDAY: Publication(last_minute, PUBLISHED)}
+    fetch = Fetch(CLOSE + timedelta(hours=hours), f"run-{hours}", [TUESDAY], publications)
+    bars = bars_of("AAPL", TUESDAY, prices, table=RAW) if prices else NONE
+    return write_bars(lake, MARKET, RAW, bars, ["AAPL"], [TUESDAY], fetch)
+
+
+def settled(lake: Path) -> list[tuple[object, ...]]:
+    return fetches_of(lake, MARKET, ["AAPL"], [TUESDAY]).select("run_id", "settled_at").rows()
+
+
+@pytest.mark.parametrize("prices", [[1.0, 2.0], []])
+def test_an_early_answer_given_again_after_publication_is_settled_once(lake: Path, prices: list[float]) -> None:
+    written = [asked(lake, prices, hours) for hours in (1, 2, 24, 25)]
+
+    assert settled(lake) == [("run-1", PUBLISHED)]
+    assert [each.files for each in written] == [1, 0, 1, 0]
+    assert damage(path_of(lake, "AAPL", table=RAW), said_of("AAPL", RAW)) is None
+
+
+def test_whichever_later_answer_is_written_first_leaves_the_same_file(tmp_path: Path) -> None:
+    for hours in ([1, 24, 30], [1, 30, 24]):
+        for each in hours:
+            asked(tmp_path / f"{hours[1]}", [1.0], each)
+
+    assert len({path_of(tmp_path / lake, "AAPL", table=RAW).read_bytes() for lake in ("24", "30")}) == 1
+
+
+def test_an_early_answer_that_has_the_last_minute_is_not_written_again(lake: Path) -> None:
+    last = datetime(2024, 1, 2, 14, 31, tzinfo=UTC)
+    asked(lake, [1.0, 2.0], 1, last)
+
+    assert asked(lake, [1.0, 2.0], 25, last) == Written(files=0, unchanged=1, bytes=0)
+
+
+def test_a_settled_day_stays_so_when_another_is_fetched_and_until_it_changes(lake: Path) -> None:
+    asked(lake, [1.0], 1)
+    asked(lake, [1.0], 25)
+    fetched(lake, bars_of("AAPL", WEDNESDAY, table=RAW), [WEDNESDAY])
+    before = settled(lake)
+
+    asked(lake, [1.0, 2.0], 26)
+
+    assert before == [("run-1", PUBLISHED)]
+    assert settled(lake) == [("run-26", None)]
 
 
 def test_a_day_the_provider_has_no_bars_of_leaves_a_file_that_says_so(lake: Path) -> None:

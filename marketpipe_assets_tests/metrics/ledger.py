@@ -8,7 +8,7 @@ import polars as pl
 from marketpipe_assets.catalog.counts import COUNTS, Asked, add_counts, add_requests, add_seconds
 from marketpipe_assets.catalog.rows import upsert
 from marketpipe_assets.catalog.store import Catalog
-from marketpipe_assets.catalog.tables import symbol_days
+from marketpipe_assets.catalog.tables import pruned, symbol_days
 from marketpipe_assets.config import Config, load_config
 from marketpipe_assets.providers.traffic import Traffic
 
@@ -49,6 +49,14 @@ def hold(catalog: Catalog, symbol: str, day: date, **counts: int | datetime) -> 
     row = {**place, **known, **whole, **reasons, **bars, **counts}
     with catalog.begin() as connection:
         upsert(connection, symbol_days, pl.DataFrame([row], schema_overrides={"holes": pl.String}))
+
+
+def note_pruned(catalog: Catalog, symbol: str, through: date) -> None:
+    """Raw bars of shares up to a session, removed by retention."""
+    place = {"market": "shares", "table_name": "raw_bars_1m", "symbol": symbol, "period": f"{through:%Y-%m}"}
+    row = {**place, "through": through, "rows": 1, "bytes": 1, "at": datetime.now(UTC), "run_id": "r"}
+    with catalog.begin() as connection:
+        upsert(connection, pruned, pl.DataFrame([row]))
 
 
 def commit(catalog: Catalog, run_id: str, operation: str, *counts: tuple[str, str, str, float]) -> None:

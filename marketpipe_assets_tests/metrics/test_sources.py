@@ -24,7 +24,16 @@ from marketpipe_assets.metrics.sources import (
 )
 from marketpipe_assets.providers.base import Rate
 from marketpipe_assets.providers.quota import Bucket, quota_left
-from marketpipe_assets_tests.metrics.ledger import CONFIGURATION, ask, catalog_of, commit, configured, hold, spend
+from marketpipe_assets_tests.metrics.ledger import (
+    CONFIGURATION,
+    ask,
+    catalog_of,
+    commit,
+    configured,
+    hold,
+    note_pruned,
+    spend,
+)
 
 FRIDAY_EVENING = datetime(2024, 1, 5, 22, tzinfo=UTC)
 THURSDAY, FRIDAY = date(2024, 1, 4), date(2024, 1, 5)
@@ -98,6 +107,23 @@ def test_coverage_is_of_what_was_fetched_and_names_what_was_not(config: Config, 
     assert found["mp_symbol_days", "shares", "20", "fetched"] == 2
     assert found["mp_gaps", "shares"] == 1
     assert found["mp_limit_ratio", "shares", "coverage"] == 0.9
+
+
+def test_sessions_out_of_a_listing_and_pruned_ones_are_not_due(tmp_path: Path) -> None:
+    config = configured(tmp_path, f"{CONFIGURATION}    listings: {{BOLT: {{end: 2024-01-04}}}}\n")
+    catalog = catalog_of(config)
+    note_pruned(catalog, "ACME", date(2024, 1, 2))
+    for symbol, day in (("ACME", date(2024, 1, 2)), ("ACME", FRIDAY), ("BOLT", FRIDAY)):
+        hold(catalog, symbol, day)
+
+    found = values([*held_samples(config, catalog, FRIDAY_EVENING), *history_samples(config, catalog, FRIDAY_EVENING)])
+
+    days = {key[2:]: value for key, value in found.items() if key[0] == "mp_symbol_days"}
+    assert {sessions: (days[sessions, "due"], days[sessions, "fetched"]) for sessions in ("1", "20", "all")} == {
+        "1": (1, 1),
+        "20": (5, 1),
+        "all": (5, 1),
+    }
 
 
 def test_quarantined_share_is_of_raw_bars(config: Config, catalog: Catalog) -> None:

@@ -11,10 +11,9 @@ from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.ledger import begin, recover, timed
-from marketpipe_assets.defs.metadata import FETCHED_AT, add_output_figures, column_schema, markdown
+from marketpipe_assets.defs.metadata import FETCHED_AT, MAY_SHRINK, add_output_figures, column_schema, markdown
 from marketpipe_assets.defs.partitions import WHOLE_RANGE, Grid, Selection, check_size, keep_groups
 from marketpipe_assets.defs.traffic import traffic_recorded
-from marketpipe_assets.lake.shrink import Guarded, guard_shrink
 from marketpipe_assets.providers.base import BarProvider, ProviderError
 from marketpipe_assets.providers.sources import PASSING, Answered, ask
 
@@ -45,7 +44,7 @@ def raw_bars(grid: Grid) -> dg.AssetsDefinition:
         kinds={"polars", "parquet", market.provider},
         owners=market.owners,
         metadata=column_schema(TABLE),
-        required_resource_keys={*market.providers, "lake", "catalog"},
+        required_resource_keys={*market.providers, "lake", "catalog", "io_manager"},
         pool=market.provider,
         check_specs=[
             dg.AssetCheckSpec(
@@ -79,12 +78,11 @@ def raw_bars(grid: Grid) -> dg.AssetsDefinition:
             traffic_recorded(catalog, context.run.run_id, market.name, providers),
         ):
             answered = fetch(providers, sessions, selection)
-        owned = sessions.owned_dates(selection.dates)
-        guarded = guard_shrink(context.resources.lake, market.name, TABLE, answered.bars, selection.symbols, owned)
-        bars = answered.bars if config.allow_shrink else guarded.bars
         add_output_figures(context, context.asset_key, answered.said)
-        yield dg.Output(bars, metadata={FETCHED_AT: dg.MetadataValue.timestamp(asked_at)})
-        yield shrink_result(guarded, config)
+        metadata = {FETCHED_AT: dg.MetadataValue.timestamp(asked_at)}
+        allowed = {MAY_SHRINK: dg.MetadataValue.bool(True)} if config.allow_shrink else {}
+        yield dg.Output(answered.bars, metadata={**metadata, **allowed})
+        yield shrink_result(context.resources.io_manager.shrunk, config)  # Dagster has had it stored by now
 
     return raw_bars_1m
 
@@ -123,13 +121,13 @@ def check_published(market: Market, sessions: Sessions, selection: Selection) ->
         )
 
 
-def shrink_result(guarded: Guarded, config: IngestConfig) -> dg.AssetCheckResult:
+def shrink_result(shrunk: pl.DataFrame, config: IngestConfig) -> dg.AssetCheckResult:
     """The verdict on `NOT_SHRUNK`."""
-    count = guarded.shrunk.height
+    count = shrunk.height
     said = f"{count} symbol-days would have shrunk; " + ("replaced" if config.allow_shrink else "their bars are kept")
     return dg.AssetCheckResult(
         check_name=NOT_SHRUNK,
         passed=count == 0 or config.allow_shrink,
         description=said if count else "no symbol-day shrank",
-        metadata={"symbol_days": count, "shrunk": dg.MetadataValue.md(markdown(guarded.shrunk.head(20)))},
+        metadata={"symbol_days": count, "shrunk": dg.MetadataValue.md(markdown(shrunk.head(20)))},
     )
