@@ -22,6 +22,7 @@ from marketpipe_assets_tests.postgres import Server
 ROOT = Path(__file__).parents[1]
 DATA = "/var/lib/marketpipe"
 PATIENCE = 240  # seconds; a loaded machine starts Dagster slowly
+GRACE = 10  # seconds that Compose gives a service without a stop_grace_period
 Found = TypeVar("Found")
 
 
@@ -107,21 +108,23 @@ class Deployment:
         environment = self._environment(service, {})
         return subprocess.run(checked, env=environment, capture_output=True, check=False).returncode == 0
 
-    def stop(self, service: str) -> None:
-        process = self._running.pop(service)
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(30)
+    def stop(self, *services: str) -> None:
+        """As Compose does: all at once, and killed when their time to stop is over. A web server waits for browsers."""
+        stopping = {service: self._running.pop(service) for service in services}
+        for process in stopping.values():
+            process.terminate()
+        for service, process in stopping.items():
+            try:
+                process.wait(GRACE if "stop_grace_period" not in self.services[service] else PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(30)
 
     def process_id(self, service: str) -> int:
         return self._running[service].pid
 
     def stop_all(self) -> None:
-        for service in list(reversed(self._running)):
-            self.stop(service)
+        self.stop(*reversed(self._running))
 
     def said(self, service: str) -> str:
         return (self.folder / f"{service}.log").read_text(errors="replace")

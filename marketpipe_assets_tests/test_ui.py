@@ -99,7 +99,7 @@ def served(folder: Path, loaded: str) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGINT)  # to it alone: it stops its own children
         with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=30)
+            process.wait(timeout=10)  # longer where a browser keeps a connection
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
