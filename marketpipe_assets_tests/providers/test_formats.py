@@ -440,6 +440,15 @@ def test_a_massive_file_that_is_not_what_it_says_is_refused(
         times(massive(tmp_path, *rows, header=header), "A")
 
 
+@pytest.mark.parametrize("name", ["a.dbn", "a.dbn.zst"])
+def test_a_dbn_header_larger_than_its_file_can_be_is_refused(tmp_path: Path, name: str) -> None:
+    content = b"DBN\x03" + struct.pack("<I", 2**32 - 1)
+    (tmp_path / name).write_bytes(pa.compress(content, "zstd", asbytes=True) if name.endswith("zst") else content)
+
+    with pytest.raises(BadFile, match=rf"{name}: expected a DBN header of at most \d+ bytes, it says {2**32 + 7}$"):
+        from_dbn(tmp_path, "ABC")
+
+
 UNDEFINED = 2**63 - 1
 
 

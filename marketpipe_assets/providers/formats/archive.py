@@ -50,6 +50,12 @@ def first_bytes(path: Path, count: int) -> bytes:
         raise BadFile(f"{path}: expected a whole {path.suffix} file; reading it ended with: {error}") from error
 
 
+def most_bytes(path: Path, limits: Limits) -> int:
+    """How many bytes a file may hold, expanded as `file_bytes` does: a plain one has its size."""
+    size = path.stat().st_size
+    return limits.allowance(size) if path.suffix in _STREAMS else min(size, limits.expanded_bytes)
+
+
 def zip_members(path: Path, limits: Limits) -> Mapping[str, bytes]:
     """Members of a zip by name, in the archive's order; no member is empty."""
     try:

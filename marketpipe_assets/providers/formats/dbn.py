@@ -11,7 +11,7 @@ import polars as pl
 
 from marketpipe_assets.bars.schema import PRICES
 from marketpipe_assets.providers.base import BadFile
-from marketpipe_assets.providers.formats.archive import file_bytes, first_bytes
+from marketpipe_assets.providers.formats.archive import Limits, file_bytes, first_bytes, most_bytes
 from marketpipe_assets.providers.formats.minutes import check_cadence
 from marketpipe_assets.providers.formats.prices import descaled
 from marketpipe_assets.providers.formats.reader import READ_COLUMNS, Reader
@@ -51,7 +51,7 @@ class Dbn(Reader):
 
     def bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
         paths = sorted(path for suffix in ("dbn", "dbn.zst") for path in self.settings.root.rglob(f"*.{suffix}"))
-        headers = [_download(path) for path in paths]
+        headers = [_download(path, self.settings.limits) for path in paths]
         overlapping = [download for download in headers if _overlaps(download.metadata, start, end)]
         downloads = sorted(overlapping, key=lambda download: download.metadata.start)
         if not downloads:
@@ -92,11 +92,13 @@ class Dbn(Reader):
         return pl.DataFrame({"nanos": records["ts_event"].astype(np.int64), **wanted})
 
 
-def _download(path: Path) -> Download:
+def _download(path: Path, limits: Limits) -> Download:
     prefix = first_bytes(path, _PREFIX_BYTES)
     if prefix[:3] != b"DBN" or len(prefix) < _PREFIX_BYTES:
         raise BadFile(f"{path}: expected a DBN file, it begins with {prefix!r}")
     header_bytes = _PREFIX_BYTES + int.from_bytes(prefix[4:], "little")
+    if header_bytes > (allowed := most_bytes(path, limits)):  # before that much memory is taken
+        raise BadFile(f"{path}: expected a DBN header of at most {allowed} bytes, it says {header_bytes}")
     try:
         return Download(path, databento_dbn.Metadata.decode(first_bytes(path, header_bytes)), header_bytes)
     except databento_dbn.DBNError as error:
