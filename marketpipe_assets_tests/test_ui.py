@@ -176,14 +176,19 @@ def backfill(server: str) -> str:
         return None
 
     backfill = str(eventually(launched, "a launched backfill"))
-    status = "query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"
+    assert end_of(server, backfill) == "COMPLETED_SUCCESS"
+    return backfill
+
+
+def end_of(server: str, backfill: str, patience: float = PATIENCE) -> str:
+    """The status in which a backfill ends."""
+    query = "query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"
 
     def ended() -> str | None:
-        said: str = ask(server, status, {"id": backfill})["partitionBackfillOrError"]["status"]
+        said: str = ask(server, query, {"id": backfill})["partitionBackfillOrError"]["status"]
         return said if said.startswith(("COMPLETED", "FAILED", "CANCELED")) else None
 
-    assert eventually(ended, "the end of the backfill") == "COMPLETED_SUCCESS"
-    return backfill
+    return eventually(ended, "the end of the backfill", patience)
 
 
 def test_graph_shows_every_table_of_a_market(server: str, browser: webdriver.Chrome) -> None:

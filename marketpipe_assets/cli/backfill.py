@@ -129,7 +129,7 @@ def work_of(
 ) -> Work:
     """By the ledger, brought up to date for runs that were killed, and by the lake for what they did not build.
 
-    A dry run takes the ledger as it is, and changes nothing.
+    A dry run takes the ledger as it is, and repairs nothing.
     """
     import polars as pl
 

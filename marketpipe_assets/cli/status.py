@@ -16,6 +16,9 @@ from marketpipe_assets.cli.outcome import catalogue, lake_access, note, one_line
 from marketpipe_assets.config import Config, Market, dagster_home
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from marketpipe_assets.catalog.store import Catalog
     from marketpipe_assets.defs.due import DueSpan
 
 MOST_FILES = 5000  # whose footers are read in about a second
@@ -93,16 +96,11 @@ def _known(config: Config) -> Status:
     """What the ledger says. It has no rows of a market before the first run, or until `coverage rebuild`."""
     from concurrent.futures import ThreadPoolExecutor
 
-    import polars as pl
-
-    from marketpipe_assets.catalog.ledger import count_within, received, received_span, totals
+    from marketpipe_assets.catalog.ledger import received, received_span, totals
     from marketpipe_assets.catalog.store import Catalog
-    from marketpipe_assets.catalog.tables import symbol_days
-    from marketpipe_assets.defs.due import due_spans
 
     catalog = Catalog(config.catalog_url)
     held, holdings = {}, {}
-    catalog.migrate()
     with ThreadPoolExecutor() as pool:  # both read the whole market, and SQLite leaves Python to the other meanwhile
         asked = {
             name: (
@@ -114,22 +112,35 @@ def _known(config: Config) -> Status:
     for name, market in config.markets.items():
         days, summed = (future.result() for future in asked[name])
         sums = summed.row(0, named=True)
-        first, last = received_span(catalog, name) or (None, None)
-        spans = due_spans(catalog, market)
-        cut = {
-            symbol: span
-            for symbol, span in spans.items()
-            if first is not None and last is not None and not (span.first <= first and last < span.end)
-        }
-        of_due = sum(days.filter(pl.col("symbol").is_in(list(spans.keys() - cut.keys())))["days"])
-        with catalog.reading() as connection:
-            of_due += count_within(connection, name, cut, symbol_days.c.received > 0)
-        held[name] = Held(of_due, _configured(market, spans))
+        span = received_span(catalog, name)
+        held[name] = _known_of_due(catalog, market, days, span)
+        first, last = span or (None, None)
         for table_name, column in LEDGER_COLUMNS.items():
             holdings[name, table_name] = Holding(None, None, None, sums[column], None, None)
         raw = holdings[name, "raw_bars_1m"]
         holdings[name, "raw_bars_1m"] = raw._replace(symbols=days.height, first=first, last=last)
     return held, holdings
+
+
+def _known_of_due(
+    catalog: "Catalog", market: Market, days: "pl.DataFrame", received_in: tuple[date, date] | None
+) -> Held:
+    """`days` counts what was received of each symbol; rows are read only of those with some that is not due."""
+    import polars as pl
+
+    from marketpipe_assets.catalog.ledger import count_within
+    from marketpipe_assets.catalog.tables import symbol_days
+    from marketpipe_assets.defs.due import due_spans
+
+    spans = due_spans(catalog, market)
+    if received_in is None:
+        return Held(0, _configured(market, spans))
+    first, last = received_in
+    cut = {symbol: span for symbol, span in spans.items() if not span.first <= first <= last < span.end}
+    whole = days.filter(pl.col("symbol").is_in(list(spans.keys() - cut.keys())))
+    with catalog.reading() as connection:
+        of_cut = count_within(connection, market.name, cut, symbol_days.c.received > 0)
+    return Held(sum(whole["days"]) + of_cut, _configured(market, spans))
 
 
 LEDGER_COLUMNS = {"raw_bars_1m": "raw_bars", "bars_1m": "valid_bars", "quarantined_bars_1m": "quarantined_bars"}

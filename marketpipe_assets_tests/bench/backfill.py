@@ -37,7 +37,7 @@ def measured(options: Options) -> Iterator[Entry]:
         yield from _entries("backfill_script", bars, scripts, scripts)
         for partition, settings in PARTITIONS.items():
             lake = folder / partition / "lake"
-            environment = _configured(case.model_copy(update={"partition": settings}), lake)
+            environment = configured(case.model_copy(update={"partition": settings}), lake)
             asked = ["backfill", "--from", f"{case.dates[0]}", "--end", f"{next_day(case.dates[-1])}"]
             cost = taken([str(COMMAND), *asked], environment, folder / "said")
             refuse_different(expected, lake)
@@ -50,7 +50,7 @@ def by_script(lake: Path) -> None:
         script.pipeline(case.generated(), script.hours_of(case.sessions.table, case.sessions.timezone), lake / MARKET)
 
 
-def _configured(case: Case, lake: Path) -> dict[str, str]:
+def configured(case: Case, lake: Path) -> dict[str, str]:
     """An environment with the case's configuration, and with no other's instance or database."""
     lake.parent.mkdir()
     written = lake.with_name("marketpipe.yaml")

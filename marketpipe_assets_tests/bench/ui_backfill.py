@@ -7,7 +7,6 @@ for all symbols in a month. Prints runs and seconds of wall time; every file is 
 """
 
 import argparse
-import os
 import time
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -16,28 +15,25 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import yaml
-
 from marketpipe_assets.bars.clock import next_day
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import load_config
 from marketpipe_assets.defs.partitions import grid_of
+from marketpipe_assets_tests.bench.backfill import configured
 from marketpipe_assets_tests.bench.case import MARKET, Case
 from marketpipe_assets_tests.bench.measure import script_cost
-from marketpipe_assets_tests.bench.million import taken
+from marketpipe_assets_tests.bench.million import TABLES, taken
 from marketpipe_assets_tests.bench.pipeline import refuse_different
 from marketpipe_assets_tests.bench.startup import COMMAND
-from marketpipe_assets_tests.test_ui import LAUNCH, ask, eventually, served
+from marketpipe_assets_tests.test_ui import LAUNCH, ask, end_of, served
 
-TABLES = ("raw_bars_1m", "bars_1m", "quarantined_bars_1m", "bars_5m", "bars_15m", "bars_1h", "bars_1d", "coverage")
 LOADED = f'query {{ assetNodeOrError(assetKey: {{path: ["{MARKET}", "raw_bars_1m"]}}) {{ __typename }} }}'
-STATUS = "query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"
-RUNS = "query { runsOrError { ... on Runs { results { creationTime startTime endTime } } } }"
+RUNS = "query { runsOrError { ... on Runs { results { startTime endTime } } } }"
 PATIENCE = 3600.0
 
 
 class Ended(NamedTuple):
-    """Runs of a backfill, its seconds from the click to its last run's end, and those of a run from its creation."""
+    """Runs of a backfill, its seconds from the click to its last run's end, and the median of those of a run."""
 
     runs: int
     wall: float
@@ -49,25 +45,17 @@ def launched(folder: Path, keys: Sequence[str]) -> Ended:
     variables = {"keys": list(keys), "assets": [{"path": [MARKET, table]} for table in TABLES]}
     with served(folder, LOADED) as url:
         began = time.time()
-        backfill = {"id": ask(url, LAUNCH, variables)["launchPartitionBackfill"]["backfillId"]}
-
-        def ended() -> str | None:
-            said: str = ask(url, STATUS, backfill)["partitionBackfillOrError"]["status"]
-            return said if said.startswith(("COMPLETED", "FAILED", "CANCELED")) else None
-
-        if (said := eventually(ended, "the end of the backfill", PATIENCE)) != "COMPLETED_SUCCESS":
+        backfill = ask(url, LAUNCH, variables)["launchPartitionBackfill"]["backfillId"]
+        if (said := end_of(url, backfill, PATIENCE)) != "COMPLETED_SUCCESS":
             raise AssertionError(f"expected a backfill that completes, was {said}")
         runs: Sequence[Mapping[str, Any]] = ask(url, RUNS)["runsOrError"]["results"]
     last = max(run["endTime"] for run in runs)
     return Ended(len(runs), last - began, median(run["endTime"] - run["startTime"] for run in runs))
 
 
-def configured(case: Case, folder: Path) -> Sequence[str]:
-    """Write the case's configuration into a new folder, and give the partitions that its symbol-days are."""
-    folder.mkdir()
-    written = folder / "marketpipe.yaml"
-    written.write_text(yaml.safe_dump(case.configuration(str(folder / "lake"))), encoding="utf-8")
-    config = load_config(written)
+def partitions_of(case: Case, configuration: Path) -> Sequence[str]:
+    """The keys that hold the case's symbol-days."""
+    config = load_config(configuration)
     grid = grid_of(config.markets[MARKET], Catalog(config.catalog_url))
     rows = [row for row, dates in grid.rows.items() if not set(dates).isdisjoint(case.dates)]
     return [f"{row}|{column}" for row, column in product(rows, grid.columns)]
@@ -78,30 +66,30 @@ def main() -> None:
     parser.add_argument("--symbols", type=int, default=20)
     parser.add_argument("--sessions", type=int, default=61, help="whole months, as groups hold them")
     asked = parser.parse_args()
-    case = Case(symbol_count=asked.symbols, session_count=asked.sessions)
+    clean = Case(symbol_count=asked.symbols, session_count=asked.sessions)
+    days = ["--from", f"{clean.dates[0]}", "--end", f"{next_day(clean.dates[-1])}"]
+    partitions: Mapping[str, Mapping[str, int | str]] = {
+        "symbol × day": {},
+        "groups × month": {"symbols": asked.symbols, "dates": "month"},
+    }
     with TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        script_cost(case.model_dump_json(), folder / "script" / "lake")
-        for partition in ({}, {"symbols": asked.symbols, "dates": "month"}):
-            of_case = case.model_copy(update={"partition": partition})
-            label = "groups × month" if partition else "symbol × day"
-            keys = configured(of_case, folder / f"ui {len(partition)}")
-            ended = launched(folder / f"ui {len(partition)}", keys)
+        expected = folder / "script" / "lake"
+        script_cost(clean.model_dump_json(), expected)
+        for label, partition in partitions.items():
+            case = clean.model_copy(update={"partition": partition})
+            in_ui, by_command = (folder / f"{label} {way}" / "lake" for way in ("ui", "command"))
+            keys = partitions_of(case, Path(configured(case, in_ui)["MARKETPIPE_CONFIG"]))
+            ended = launched(in_ui.parent, keys)
+            refuse_different(expected, in_ui)
             print(
                 f"{label}, {len(keys):,} partitions, launched in the web UI: {ended.wall:.0f} s, {ended.runs} runs, "
                 f"of which half take no more than {ended.of_a_run:.1f} s",
                 flush=True,
             )
-            refuse_different(folder / "script" / "lake", folder / f"ui {len(partition)}" / "lake")
-            configured(of_case, folder / f"command {len(partition)}")
-            environment = {
-                **{name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "DAGSTER_HOME"}},
-                "MARKETPIPE_CONFIG": str(folder / f"command {len(partition)}" / "marketpipe.yaml"),
-            }
-            days = ["--from", f"{case.dates[0]}", "--end", f"{next_day(case.dates[-1])}"]
-            cost = taken([str(COMMAND), "backfill", *days], environment, folder / "said")
+            cost = taken([str(COMMAND), "backfill", *days], configured(case, by_command), folder / "said")
+            refuse_different(expected, by_command)
             print(f"{label}, marketpipe backfill: {cost.wall:.0f} s", flush=True)
-            refuse_different(folder / "script" / "lake", folder / f"command {len(partition)}" / "lake")
 
 
 if __name__ == "__main__":
