@@ -1,9 +1,9 @@
 """How long a backfill takes that is launched in the web UI: `python -m marketpipe_assets_tests.bench.ui_backfill`.
 
 20 symbols × 61 sessions (three months) of invented bars into every table, as the dialog of the UI launches it, on
-`dagster dev` with the
-packaged instance; then by `marketpipe backfill`, process start included. With a partition per symbol-day, and with one
-for all symbols in a month. Prints runs and seconds of wall time; every file is compared with the script's.
+`dagster dev` with the packaged instance; then by `marketpipe backfill`, process start included. With a partition per
+symbol-day, and with one for all symbols in a month. Prints runs and seconds of wall time; every file is compared with
+the script's.
 """
 
 import argparse
