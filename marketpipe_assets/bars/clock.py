@@ -1,14 +1,18 @@
 """Wall time of UTC instants, looked up by quarter of an hour instead of computed by row."""
 
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from marketpipe_assets.bars.timeframes import MINUTES_PER_DAY
+
 MICROSECONDS_PER_MINUTE = 60_000_000
 QUARTER = 15  # every change of a zone's offset since 1970 falls on a quarter of an hour
+QUARTERS = MINUTES_PER_DAY // QUARTER
 
 Minutes = npt.NDArray[np.int64]
 """Whole minutes since 1970-01-01, UTC or local."""
@@ -28,12 +32,24 @@ def utc_offsets(minutes: Minutes, timezone: str) -> Minutes:
     """Minutes to add to UTC minutes for the zone's wall time."""
     if timezone == "UTC" or minutes.size == 0:
         return np.zeros_like(minutes)
-    quarters = minutes // QUARTER
-    first, last = int(quarters.min()), int(quarters.max())
-    instants = timestamps_of(np.arange(first, last + 1, dtype=np.int64) * QUARTER).dt.convert_time_zone(timezone)
-    offsets = (instants.dt.base_utc_offset() + instants.dt.dst_offset()).dt.total_minutes().to_numpy()
-    found: Minutes = offsets[quarters - first]
+    first, last = int(minutes.min()) // MINUTES_PER_DAY, int(minutes.max()) // MINUTES_PER_DAY
+    offsets = _offsets(first, last + 1, timezone)
+    changes = np.flatnonzero(np.diff(offsets)) + 1
+    if changes.size > 1:
+        found: Minutes = offsets[minutes // QUARTER - first * QUARTERS]
+    elif changes.size:  # as half a year has one, and no look-up by row is needed
+        found = np.where(minutes < first * MINUTES_PER_DAY + int(changes[0]) * QUARTER, offsets[0], offsets[-1])
+    else:
+        found = np.full_like(minutes, offsets[0])
     return found
+
+
+@lru_cache(16)
+def _offsets(first: int, end: int, timezone: str) -> Minutes:
+    """Of each quarter of an hour of the UTC days in `[first, end)`."""
+    instants = timestamps_of(np.arange(first * QUARTERS, end * QUARTERS, dtype=np.int64) * QUARTER)
+    local = instants.dt.convert_time_zone(timezone)
+    return (local.dt.base_utc_offset() + local.dt.dst_offset()).dt.total_minutes().to_numpy()
 
 
 def local_midnight(day: date, timezone: str) -> datetime:

@@ -11,7 +11,7 @@ import polars as pl
 
 from marketpipe_assets.bars.clock import Minutes, days_of, minutes_of, timestamps_of, utc_offsets
 from marketpipe_assets.bars.order import first_rows
-from marketpipe_assets.bars.schema import BAR_COLUMNS
+from marketpipe_assets.bars.schema import BAR_COLUMNS, PRICES
 from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.bars.timeframes import MINUTES_PER_DAY, Timeframe
 
@@ -129,7 +129,7 @@ def _grouped(bars: Columns, starts: Minutes) -> Columns:
         low=np.minimum.reduceat(bars.low, first),
         close=bars.close[last],
         volume=np.add.reduceat(bars.volume, first),
-        regular=np.logical_or.reduceat(bars.regular, first),
+        regular=bars.regular[first] if bars.regular.all() else np.logical_or.reduceat(bars.regular, first),
         trades=_sums(bars.trades, first),
         traded=_sums(bars.traded, first),
         priced=_sums(bars.priced, first),
@@ -167,31 +167,22 @@ def _columns(bars: pl.DataFrame) -> Columns:
 
 def _frame(bars: pl.DataFrame, grouped: Columns) -> pl.DataFrame:
     origin = bars.select("symbol", "session_date", "session", "provider", "feed")[grouped.row]
-    regular = pl.Series(grouped.regular)
-    numbers = pl.DataFrame(
-        {name: getattr(grouped, name) for name in ("open", "high", "low", "close", "volume")},
-    )
+    if (origin["session"] != "regular").any():
+        regular = pl.when(pl.lit(pl.Series(grouped.regular))).then(pl.lit("regular", dtype=pl.Categorical()))
+        origin = origin.with_columns(regular.otherwise("session").alias("session"))
+    weight = grouped.volume if grouped.priced_volume is None else grouped.priced_volume
+    ratio = None if grouped.priced is None else grouped.priced / np.where(weight > 0, weight, 1.0)
     return origin.with_columns(
-        *numbers,
         timestamps_of(grouped.minute).alias("ts"),
-        pl.when(regular).then(pl.lit("regular", dtype=pl.Categorical())).otherwise("session").alias("session"),
-        _ratio(grouped.priced, grouped.volume if grouped.priced_volume is None else grouped.priced_volume).alias(
-            "vwap"
-        ),
-        _count(grouped.trades, grouped.traded).alias("trade_count"),
-    ).select(pl.col(name).cast(dtype) for name, dtype in BAR_COLUMNS.items())
+        *(pl.Series(name, getattr(grouped, name)) for name in (*PRICES, "volume")),
+        vwap=_where(weight, ratio, pl.Float64()),
+        trade_count=_where(grouped.traded, grouped.trades, pl.Int64()),
+    ).select(*BAR_COLUMNS)
 
 
-def _ratio(priced: Floats | None, volume: Floats) -> pl.Expr:
-    if priced is None:
-        return pl.lit(None, dtype=pl.Float64())
-    weight = pl.lit(pl.Series(volume))
-    return pl.when(weight > 0).then(pl.lit(pl.Series(priced)) / weight)
-
-
-def _count(trades: Floats | None, counted: Floats | None) -> pl.Expr:
-    if trades is None:
-        return pl.lit(None, dtype=pl.Int64())
-    if counted is None:
-        return pl.lit(pl.Series(trades))
-    return pl.when(pl.lit(pl.Series(counted)) > 0).then(pl.lit(pl.Series(trades)))
+def _where(counted: Floats | None, values: Floats | None, dtype: pl.DataType) -> pl.Series | pl.Expr:
+    """The values where something was counted, else null; all of them without counts, and none without values."""
+    if values is None:
+        return pl.lit(None, dtype)
+    series = pl.Series(values).cast(dtype)
+    return series if counted is None else series.set(pl.Series(counted <= 0), None)

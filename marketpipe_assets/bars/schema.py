@@ -103,6 +103,8 @@ def conform(frame: pl.DataFrame, columns: Mapping[str, pl.DataType] = BAR_COLUMN
     Raises `SchemaError` for a missing or unknown column and for a type that would have to be guessed: text as a
     price, a time without UTC.
     """
+    if list(frame.schema.items()) == list(columns.items()):
+        return frame
     missing = [name for name in columns if name not in frame.columns and name not in OPTIONAL]
     unknown = [name for name in frame.columns if name not in columns]
     if missing or unknown:

@@ -1,8 +1,9 @@
 """Put the bars of some symbols and sessions into their files, beside what those files hold of other sessions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from marketpipe_assets.bars.order import first_rows, ordered
 from marketpipe_assets.bars.schema import FETCHED, RAW, columns_of, conform, empty
 from marketpipe_assets.lake.facts import Fetch, Since, facts_in, facts_metadata
 from marketpipe_assets.lake.layout import BarFile, locks_of, period_of
-from marketpipe_assets.lake.parquet import frame_of, locked, metadata, read_file, replace_file, sweep, table_of
+from marketpipe_assets.lake.parquet import frame_of, locked, metadata, read_file, replacing, sweep, table_of
 from marketpipe_assets.lake.scan import planned_files
 from marketpipe_assets.lake.shrink import Shrunk, shrunk_days
 from marketpipe_assets.lake.superseded import Restatement, supersede
@@ -63,7 +64,8 @@ def write_bars(
 
     `bars` has the table's columns and only these symbols and dates. Raw bars keep their order within a session;
     every other table is stored sorted by `ts`. Each file is replaced whole under its lock, so that two runs on
-    different days of one month lose nothing.
+    different days of one month lose nothing. Where a file cannot be written, none of those that are written
+    with it is replaced.
 
     `fetch` is where raw bars come from: their file then says of each date since when its content stands, and is there
     even where the provider had none; a day's earlier bars that differ go to `superseded_bars_1m`. Of a day that lacks
@@ -72,24 +74,27 @@ def write_bars(
     shrinks a symbol-day is seen under the file's lock, so that what another writer has just stored counts as stored.
     """
     parts = _parts(table, conform(bars, columns_of(table)), market)
-    asked = set(planned_files(market, table, symbols, dates))
-    foreign = [f"{file.symbol} {file.period}" for file in sorted(parts.keys() - asked)]
+    places = {file: file.below(lake) for file in sorted(planned_files(market, table, symbols, dates))}
+    foreign = [f"{file.symbol} {file.period}" for file in sorted(parts.keys() - places.keys())]
     foreign += [f"{day}" for day in sorted({day for part in parts.values() for day in part.days} - set(dates))]
     if foreign:
         raise ValueError(f"expected bars of {len(symbols)} symbols on {len(dates)} dates, was also {foreign[0]}")
     sweep(lake)
-    locks = locks_of(lake)
-    nothing = _Part(table_of(empty(columns_of(table)).drop("symbol")), frozenset())
+    touched = [file for file, path in places.items() if file in parts or _asked(file, fetch) or path.exists()]
 
-    def merge(file: BarFile) -> _Merged:
-        return _merge(file, lake, locks, parts.get(file, nothing), dates, fetch)
+    def merge(files: Sequence[BarFile]) -> list[_Merged]:
+        paths = [places[file] for file in files]
+        given = [parts.get(file) or _nothing(table) for file in files]
+        with locked(paths, locks_of(lake)), replacing() as replace, ThreadPoolExecutor(THREADS) as threads:
+            work = partial(_merge, lake=lake, dates=dates, fetch=fetch, replace=replace)
+            return list(threads.map(work, files, paths, given))
 
-    with ThreadPoolExecutor(THREADS) as threads:
-        merged = list(threads.map(merge, sorted(asked)))
+    together = (touched[first : first + TOGETHER] for first in range(0, len(touched), TOGETHER))
+    merged = [each for files in together for each in merge(files)]
     sizes = [each.bytes for each in merged if each.bytes is not None]
     restated = tuple(change for each in merged for change in each.restated)
     shrunk = tuple(day for each in merged for day in each.shrunk)
-    return Written(len(sizes), len(merged) - len(sizes), sum(sizes), restated, shrunk)
+    return Written(len(sizes), len(places) - len(sizes), sum(sizes), restated, shrunk)
 
 
 def as_stored(table: str, bars: pl.DataFrame) -> pl.DataFrame:
@@ -125,38 +130,51 @@ ORDER = {RAW: ("symbol", "session_date")}
 """How a table's rows are ordered where it is not by symbol and `ts`; ties keep the order they came in."""
 
 THREADS = 2
-"""Files written at once: encoding one leaves Python to the other thread. More cost more than they gain."""
+"""Files encoded at once: that leaves Python to the other thread. More cost more than they gain."""
+
+TOGETHER = 64
+"""Files flushed at once; more gain little, and keep other writers waiting."""
 
 
-def _merge(file: BarFile, lake: Path, locks: Path, part: _Part, dates: Sequence[date], fetch: Fetch | None) -> _Merged:
-    path = file.below(lake)
+@cache
+def _nothing(table: str) -> _Part:
+    return _Part(table_of(empty(columns_of(table)).drop("symbol")), frozenset())
+
+
+def _merge(
+    file: BarFile,
+    path: Path,
+    part: _Part,
+    lake: Path,
+    dates: Sequence[date],
+    fetch: Fetch | None,
+    replace: Callable[[Path, pa.Table], int],
+) -> _Merged:
+    """Under the file's lock."""
     asked = _asked(file, fetch)
-    if not part.days and not asked and not path.exists():
-        return _Merged()
-    with locked(path, locks):
-        stored = read_file(path)
-        if stored is None:
-            facts = _stands({}, part.days | asked, fetch)
-            return _Merged(_replace(path, file, part.bars, facts) if part.days or facts else None)
-        before, known = frame_of(stored), facts_in(stored.schema.metadata)
-        given = frame_of(part.bars)
-        shrunk = _shrunk(file, before, given, dates, fetch)
-        full = frozenset[date]() if fetch is None or fetch.may_shrink else frozenset(day.session_date for day in shrunk)
-        kept = before.filter(~pl.col("session_date").is_in([day for day in dates if day not in full]))
-        new = given.filter(~pl.col("session_date").is_in(list(full))) if full else given
-        after = pl.concat([kept, new]).sort(_key(file.table), maintain_order=True)
-        changed = _changed(file, before, after, asked - known.keys())
-        facts = _stands(known, changed, fetch)
-        facts = {**facts, **_settled(file, facts, after, fetch, full)}
-        if after.equals(before) and facts == known:
-            return _Merged(shrunk=shrunk)
-        restates = fetch is not None and file.table == RAW and changed
-        days = changed & _held(before, known) if restates else frozenset()
-        restated = supersede(lake, file, days, before, after, known, facts)
-        if after.is_empty() and not facts:
-            path.unlink()
-            return _Merged(0)
-        return _Merged(_replace(path, file, table_of(after), facts), restated, shrunk)
+    stored = read_file(path)
+    if stored is None:
+        facts = _stands({}, part.days | asked, fetch)
+        return _Merged(replace(path, _saying(file, part.bars, facts)) if part.days or facts else None)
+    before, known = frame_of(stored), facts_in(stored.schema.metadata)
+    given = frame_of(part.bars)
+    shrunk = _shrunk(file, before, given, dates, fetch)
+    full = frozenset[date]() if fetch is None or fetch.may_shrink else frozenset(day.session_date for day in shrunk)
+    kept = before.filter(~pl.col("session_date").is_in([day for day in dates if day not in full]))
+    new = given.filter(~pl.col("session_date").is_in(list(full))) if full else given
+    after = pl.concat([kept, new]).sort(_key(file.table), maintain_order=True)
+    changed = _changed(file, before, after, asked - known.keys())
+    facts = _stands(known, changed, fetch)
+    facts = {**facts, **_settled(file, facts, after, fetch, full)}
+    if after.equals(before) and facts == known:
+        return _Merged(shrunk=shrunk)
+    restates = fetch is not None and file.table == RAW and changed
+    days = changed & _held(before, known) if restates else frozenset()
+    restated = supersede(lake, file, days, before, after, known, facts)
+    if after.is_empty() and not facts:
+        path.unlink()
+        return _Merged(0)
+    return _Merged(replace(path, _saying(file, table_of(after), facts)), restated, shrunk)
 
 
 def _shrunk(
@@ -227,6 +245,6 @@ def _key(table: str) -> str:
     return ORDER.get(table, ("symbol", "ts"))[1]
 
 
-def _replace(path: Path, file: BarFile, bars: pa.Table, facts: Mapping[date, Since]) -> int:
+def _saying(file: BarFile, bars: pa.Table, facts: Mapping[date, Since]) -> pa.Table:
     said = {**metadata(file.market, file.table, file.symbol), **facts_metadata(facts)}
-    return replace_file(path, bars.replace_schema_metadata(said))
+    return bars.replace_schema_metadata(said)

@@ -3,8 +3,9 @@
 import errno
 import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from io import SEEK_END, BytesIO
 from pathlib import Path
 from struct import Struct
@@ -28,7 +29,7 @@ STATISTICS = ["ts", "session_date"]
 MANY = 100_000  # rows of a frame: with fewer, polars' own conversion to Arrow is done before ours has begun
 WRITING = ".writing"
 PARTS = 4  # of a path below the lake: market, table, symbol, period
-LOCKS = 64  # files share them, so that locks do not grow with the lake; nobody holds two at once
+LOCKS = 64  # files share them, so that locks do not grow with the lake
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 FOOTER_END = 8  # the footer's length and the magic number
 SEAL = Struct("<III")  # CRC of the pages, number of rows, CRC of these two and of the footer
@@ -74,29 +75,73 @@ def metadata(market: str, table: str, symbol: str) -> Mapping[str, str]:
     }
 
 
-def replace_file(path: Path, bars: pa.Table) -> int:
-    """Put `bars` at `path`, whole or not at all, and give the bytes written. Call it under `locked`.
+class _Begun(NamedTuple):
+    """A file that is written beside its place."""
 
-    Killed at any moment, it leaves the earlier file or the new one; what was begun is overwritten by the next writer
-    of the same file, or swept. Raises `LakeError` where the disk is full, and leaves the earlier file in place.
+    path: Path
+    temporary: Path
+    file: BinaryIO
+
+
+@contextmanager
+def replacing() -> Iterator[Callable[[Path, pa.Table], int]]:
+    """A function that takes a path and its new bars, and gives the bytes written; at the end each takes its place.
+
+    Call both under `locked`, and the function from as many threads as there are. Killed at any moment, it leaves of
+    each file the earlier one or the new one, whole; what was begun is overwritten by the next writer of the same file,
+    or swept. Raises `LakeError` where the disk is full, and leaves the earlier files in place. Files that are flushed
+    together share a commit of the file system, which is half the cost of a flush after each.
     """
-    temporary = temporary_of(path)
-    content = _sealed(bars)
-    try:
-        for folder in (temporary.parent, path.parent):
-            _make(folder)
-        with temporary.open("wb") as file:  # one without a buffer takes a short write for a whole one
+    begun: list[_Begun] = []
+
+    def begin(path: Path, bars: pa.Table) -> int:
+        temporary = temporary_of(path)
+        content = _sealed(bars)
+        with _full_disk_told(path):
+            for folder in (temporary.parent, path.parent):
+                _make(folder)
+            file = temporary.open("wb")  # one without a buffer takes a short write for a whole one
+            begun.append(_Begun(path, temporary, file))
             file.writelines(content)
             file.flush()
-            os.fsync(file.fileno())  # else a power cut leaves an empty file that the run's events call stored
-        temporary.replace(path)
+            _start_flush(file.fileno())
+        return sum(map(len, content))
+
+    try:
+        yield begin
+        for each in begun:
+            with _full_disk_told(each.path):
+                os.fsync(each.file.fileno())  # else a power cut leaves an empty file that the run's events call stored
+        while begun:
+            begun[-1].temporary.replace(begun[-1].path)
+            begun.pop().file.close()
+    finally:
+        for each in begun:
+            with suppress(OSError):  # what its buffer still holds does not fit the disk, as was told already
+                each.file.close()
+            each.temporary.unlink(missing_ok=True)
+
+
+def _start_flush(descriptor: int) -> None:
+    """Let the disk begin, so that whoever waits for it later waits less. Pages that are not yet flushed stay cached."""
+    if sys.platform == "linux":
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@contextmanager
+def _full_disk_told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno in DISK_FULL:
             raise LakeError(f"no space left on the disk while writing {path}: the earlier file is untouched") from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
-    return sum(map(len, content))
+
+
+def replace_file(path: Path, bars: pa.Table) -> int:
+    """`replacing` for one file."""
+    with replacing() as replace:
+        return replace(path, bars)
 
 
 def encoded_size(bars: pa.Table) -> int:
@@ -149,7 +194,7 @@ def _swept(temporary: Path, lake: Path) -> bool:
     locks = locks_of(lake)
     _make(locks)  # a lake that was moved or copied has none
     try:
-        with _held(_lock(temporary.name.removesuffix(WRITING), locks), fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with _held(_file_of(_lock(temporary.name.removesuffix(WRITING)), locks), fcntl.LOCK_EX | fcntl.LOCK_NB):
             temporary.unlink(missing_ok=True)
     except BlockingIOError:
         return False
@@ -157,20 +202,26 @@ def _swept(temporary: Path, lake: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path, locks: Path) -> Iterator[None]:
-    """Hold the lock of one file of the lake, against other processes and threads. A killed holder lets go of it."""
-    _make(locks)
-    with _held(_lock(_flat(path), locks), fcntl.LOCK_EX):
+def locked(paths: Iterable[Path], locks: Path) -> Iterator[None]:
+    """Hold the locks of files of the lake, against other processes and threads. A killed holder lets go of them."""
+    with _all_held({_lock(_flat(path)) for path in paths}, locks):
         yield
 
 
 @contextmanager
 def alone(locks: Path) -> Iterator[None]:
     """Hold the locks of every file of the lake: nobody else writes. Call it while holding none of them."""
+    with _all_held(range(LOCKS), locks):
+        yield
+
+
+@contextmanager
+def _all_held(numbers: Iterable[int], locks: Path) -> Iterator[None]:
+    """In one order for all, so that no two wait for each other."""
     _make(locks)
     with ExitStack() as stack:
-        for number in range(LOCKS):
-            stack.enter_context(_held(locks / f"{number:04}.lock", fcntl.LOCK_EX))
+        for number in sorted(numbers):
+            stack.enter_context(_held(_file_of(number, locks), fcntl.LOCK_EX))
         yield
 
 
@@ -191,9 +242,13 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def _lock(name: str, locks: Path) -> Path:
+def _lock(name: str) -> int:
     owner = name.replace(f"+{SUPERSEDED}+", f"+{RAW}+")  # written by whoever holds the raw file it comes from
-    return locks / f"{crc32(owner.encode()) % LOCKS:04}.lock"
+    return crc32(owner.encode()) % LOCKS
+
+
+def _file_of(number: int, locks: Path) -> Path:
+    return locks / f"{number:04}.lock"
 
 
 def _flat(path: Path) -> str:

@@ -95,7 +95,7 @@ def execute(lake: Path, cut: Cut) -> Cut:
     Bars that came into the file since then and are not of the cut's dates stay. Raises `LakeError`, `DamagedFile`.
     """
     path = cut.file.below(lake)
-    with locked(path, locks_of(lake)):
+    with locked([path], locks_of(lake)):
         bars = read_file(path)
         if bars is None:
             return cut._replace(rows=0, bytes=0, whole=True)

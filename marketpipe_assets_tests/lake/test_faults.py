@@ -84,7 +84,7 @@ def test_a_killed_writer_loses_nothing_it_had_stored(lake: Path, moment: float) 
 
 
 def hold_lock(lake: Path, held: Connection) -> None:
-    with locked(path_of(lake, "AAPL"), locks_of(lake)):
+    with locked([path_of(lake, "AAPL")], locks_of(lake)):
         held.send(None)
         held.recv()
 

@@ -246,7 +246,7 @@ def test_a_lake_that_was_moved_is_swept_and_written(lake: Path, month: Path) -> 
 def test_what_is_being_written_is_not_swept(lake: Path, month: Path) -> None:
     temporary_of(month).write_bytes(b"PAR1")
 
-    with locked(month, locks_of(lake)):
+    with locked([month], locks_of(lake)):
         assert sweep(lake) == 0
         assert temporary_of(month).exists()
 
@@ -267,7 +267,7 @@ def test_files_of_any_symbol_are_written_under_names_of_their_own(lake: Path) ->
 
 def test_locks_are_made_where_their_folder_is_missing_and_are_few(lake: Path) -> None:
     for number in range(1000):
-        with locked(path_of(lake, f"S{number}"), locks_of(lake)):
+        with locked([path_of(lake, f"S{number}")], locks_of(lake)):
             pass
 
     assert 32 < sum(1 for _ in locks_of(lake).iterdir()) <= 64
@@ -278,7 +278,7 @@ def test_one_thread_at_a_time_holds_the_lock_of_a_file(lake: Path) -> None:
     holding = threading.Semaphore(1)
 
     def hold(_: int) -> bool:
-        with locked(path, locks_of(lake)):
+        with locked([path], locks_of(lake)):
             alone = holding.acquire(blocking=False)
             time.sleep(0.001)
             if alone:

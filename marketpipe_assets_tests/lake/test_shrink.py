@@ -117,7 +117,7 @@ def test_what_another_writer_stores_while_an_answer_waits_for_the_file_counts_as
     write = (lake, MARKET, RAW, bars_of("AAPL", TUESDAY, [1.0, 2.0, 3.0, 4.0], table=RAW), ["AAPL"], [TUESDAY], GUARDED)
     waiting = Thread(target=write_bars, args=write)
 
-    with locked(path, locks_of(lake)):
+    with locked([path], locks_of(lake)):
         waiting.start()
         waiting.join(0.3)
         replace_file(path, table_of(fuller.drop("symbol")))

@@ -149,7 +149,7 @@ from marketpipe_assets.lake import merge
 from marketpipe_assets.lake.facts import Fetch
 from marketpipe_assets_tests.lake.rows import MARKET, TUESDAY, bars_of
 
-merge._replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+merge._saying = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 fetch = Fetch(datetime.fromisoformat(sys.argv[2]), "killed", [TUESDAY])
 bars = bars_of("AAPL", TUESDAY, [2.0], table=merge.RAW)
 merge.write_bars(Path(sys.argv[1]), MARKET, merge.RAW, bars, ["AAPL"], [TUESDAY], fetch)
@@ -189,7 +189,7 @@ def test_what_a_living_writer_of_versions_has_begun_is_not_swept(lake: Path) -> 
     begun.parent.mkdir(parents=True)
     begun.write_bytes(b"PAR1")
 
-    with locked(raw, locks_of(lake)):
+    with locked([raw], locks_of(lake)):
         assert sweep(lake) == 0
     assert sweep(lake) == 1
 
