@@ -26,7 +26,7 @@ DIGEST = 16  # bytes, at the start of a file, of what follows them
 
 
 class CalendarFiles:
-    """The longest span of each calendar that was asked for."""
+    """Each calendar over every span that was asked for."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

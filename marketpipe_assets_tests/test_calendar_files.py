@@ -119,15 +119,21 @@ def test_a_part_of_a_span_is_cut_from_it_and_a_longer_one_takes_its_place(files:
     assert longer.hours.height > whole.hours.height
 
 
-def test_a_shorter_span_outside_does_not_take_its_place(files: CalendarFiles) -> None:
-    schedule("XLON", *SPAN)
+def test_spans_that_are_asked_in_turns_are_computed_once_each(
+    files: CalendarFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = date(2022, 12, 1), date(2023, 2, 1)
+    asked = [schedule("XLON", *span) for span in (SPAN, earlier)]
+    schedule.cache_clear()
+    monkeypatch.setitem(sys.modules, "exchange_calendars", None)
 
-    outside = schedule("XLON", date(2020, 1, 1), date(2020, 2, 1))
+    again = [schedule("XLON", *span) for span in (SPAN, earlier)]
     kept = files.read("XLON")
 
-    assert outside.hours["session_date"][0] == date(2020, 1, 2)
     assert kept is not None
-    assert (kept.start, kept.end) == SPAN
+    assert (kept.start, kept.end) == (earlier[0], SPAN[1])
+    for before, after in zip(asked, again, strict=True):
+        assert after.hours.equals(before.hours)
 
 
 def test_an_old_file_is_computed_again(files: CalendarFiles, tmp_path: Path) -> None:

@@ -85,10 +85,9 @@ def schedule(name: str, start: date, end: date) -> Schedule:
 def _exchange(name: str, start: date, end: date) -> Schedule:
     known = _memory[0].read(name)
     if known is None or start < known.start or end > known.end:
-        computed = Computed(start, end, _computed(name, start, end))
-        if known is None or end - start > known.end - known.start:
-            _memory[0].write(name, computed)
-        known = computed
+        first, last = (start, end) if known is None else (min(start, known.start), max(end, known.end))
+        known = Computed(first, last, _computed(name, first, last))
+        _memory[0].write(name, known)
     within = pl.col("session_date").is_between(start, end, closed="left")
     return known.schedule._replace(hours=known.schedule.hours.filter(within))
 

@@ -4,7 +4,6 @@ from collections.abc import Collection, Sequence
 
 import dagster as dg
 import polars as pl
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from marketpipe_assets.config import Market
@@ -28,6 +27,8 @@ def in_flight(instance: dg.DagsterInstance, grid: Grid, gone: Collection[str] = 
 
 def backfills_by_hand(instance: dg.DagsterInstance, market: Market) -> list[str]:
     """Ids of backfills that Dagster still turns into runs of the market's raw bars."""
+    from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus  # takes a while to import
+
     raw = dg.AssetKey([market.name, RAW])
     requested = instance.get_backfills(filters=BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED]))
     return [each.backfill_id for each in requested if raw in (each.asset_selection or ())]

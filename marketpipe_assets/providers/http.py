@@ -22,10 +22,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Lock
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
-import httpx
 import msgspec
 import polars as pl
 import stamina
@@ -47,6 +46,9 @@ from marketpipe_assets.providers.base import (
 from marketpipe_assets.providers.quota import SHARED_FILE, Bucket
 from marketpipe_assets.providers.redaction import redactor
 from marketpipe_assets.providers.traffic import Traffic, Wait
+
+if TYPE_CHECKING:
+    import httpx  # takes a tenth of what a code location has to load, and only asking needs it
 
 LOG = logging.getLogger("marketpipe.http")
 stamina.instrumentation.set_on_retry_hooks([])  # it would print what is logged here
@@ -141,7 +143,7 @@ class HttpProvider(BarProvider):
     def ping(self) -> None:
         """Ask for as little as shows that the vendor answers and takes the secrets. Raises `ProviderError`."""
 
-    def transport(self) -> httpx.BaseTransport | None:
+    def transport(self) -> "httpx.BaseTransport | None":
         """What sends the requests; None: httpx's own."""
         return None
 
@@ -294,6 +296,8 @@ class Connection:
     """One HTTP client, its place in the quota, and the rules by which it asks again."""
 
     def __init__(self, provider: HttpProvider) -> None:
+        import httpx
+
         self._provider = provider
         self._headers = provider.headers()
         self._redact = redactor(list(provider._secrets.values()))  # noqa: SLF001  # the provider keeps them from all others
@@ -327,7 +331,7 @@ class Connection:
     def ask(self, request: Request, read: Callable[[Answer, int], T]) -> T:
         """What `read` makes of the answer and the number of the attempt; where it is `Transient`, it is asked again."""
 
-        def attempted(response: httpx.Response, attempt: int) -> T:
+        def attempted(response: "httpx.Response", attempt: int) -> T:
             answer = self._whole(response, self._provider.answer_seconds)
             self._raise_failure(answer, attempt)
             return read(answer, attempt)
@@ -337,7 +341,7 @@ class Connection:
     def download(self, request: Request, file: Path) -> None:
         """Write the answer's body to a file, anew with each attempt."""
 
-        def attempted(response: httpx.Response, attempt: int) -> None:
+        def attempted(response: "httpx.Response", attempt: int) -> None:
             if response.status_code >= 300:
                 self._raise_failure(self._whole(response, self._provider.answer_seconds), attempt)
             with file.open("wb") as target:
@@ -347,7 +351,7 @@ class Connection:
 
         self._retried(request, attempted)
 
-    def _retried(self, request: Request, read: Callable[[httpx.Response, int], T]) -> T:
+    def _retried(self, request: Request, read: "Callable[[httpx.Response, int], T]") -> T:
         run_end = self._provider.run_end
         if time.time() >= run_end:
             raise self._out_of_time(request, "")
@@ -359,7 +363,7 @@ class Connection:
             late = error
         raise self._out_of_time(request, f": {late}", late.retry_at)
 
-    def _asked(self, request: Request, patience: "_Patience", read: Callable[[httpx.Response, int], T]) -> T:
+    def _asked(self, request: Request, patience: "_Patience", read: "Callable[[httpx.Response, int], T]") -> T:
         def seconds_to_wait(error: Exception) -> bool | float:
             if not isinstance(error, Transient | RateLimited) or error.retry_at is None:
                 return False
@@ -385,8 +389,10 @@ class Connection:
         return OutOfTime(f"{name}: expected all answers within run_deadline_seconds of {seconds:g} s{why}", told)
 
     def _attempt(
-        self, request: Request, attempt: int, patience: "_Patience", read: Callable[[httpx.Response, int], T]
+        self, request: Request, attempt: int, patience: "_Patience", read: "Callable[[httpx.Response, int], T]"
     ) -> T:
+        import httpx
+
         try:
             with self._sent(request, patience) as response:
                 return read(response, attempt)
@@ -398,7 +404,7 @@ class Connection:
         raise self._told(failure, request, attempt)
 
     @contextmanager
-    def _sent(self, request: Request, patience: "_Patience") -> Iterator[httpx.Response]:
+    def _sent(self, request: Request, patience: "_Patience") -> Iterator["httpx.Response"]:
         asked = self._client.build_request(
             "GET" if request.form is None else "POST",
             self._url(request),
@@ -428,7 +434,7 @@ class Connection:
             raise BadRequest(f"expected a host of {', '.join(self._provider.hosts)}, was {host}")
         return f"{self._base or f'https://{host}'}{request.path}"
 
-    def _whole(self, response: httpx.Response, seconds: float) -> Answer:
+    def _whole(self, response: "httpx.Response", seconds: float) -> Answer:
         body = bytearray()
         for piece in self._pieces(response, seconds):
             body += piece
@@ -436,7 +442,7 @@ class Connection:
                 raise Malformed(f"expected an answer of at most {LONGEST_BODY:,} bytes, was longer")
         return Answer(response.status_code, dict(response.headers), bytes(body))
 
-    def _pieces(self, response: httpx.Response, seconds: float) -> Iterator[bytes]:
+    def _pieces(self, response: "httpx.Response", seconds: float) -> Iterator[bytes]:
         end = time.monotonic() + seconds
         for piece in response.iter_bytes():
             yield piece
@@ -567,7 +573,7 @@ def _is_loopback(address: str) -> bool:
         return False
 
 
-def _check_size(response: httpx.Response, size: int) -> None:
+def _check_size(response: "httpx.Response", size: int) -> None:
     told = response.headers.get("content-length")
     if told is not None and "content-encoding" not in response.headers and int(told) != size:
         raise Transient(f"expected a file of {told} bytes, was {size}")
