@@ -26,6 +26,7 @@ class Case(BaseModel):
 
     symbol_count: int
     session_count: int
+    calendar: str = CALENDAR
     faults: Mapping[str, float] = {}
     partition: Mapping[str, int | str] = {}
     first_symbol: int = 0
@@ -46,7 +47,7 @@ class Case(BaseModel):
 
     @cached_property
     def sessions(self) -> Sessions:
-        return sessions(CALENDAR, START, date(START.year + 1, 1, 1))
+        return sessions(self.calendar, START, date(START.year + 1, 1, 1))
 
     @property
     def dates(self) -> Sequence[date]:
@@ -58,7 +59,7 @@ class Case(BaseModel):
         return self.generated()
 
     def generated(self) -> pl.DataFrame:
-        provider = SyntheticProvider(calendar=CALENDAR, faults=dict(self.faults))
+        provider = SyntheticProvider(calendar=self.calendar, faults=dict(self.faults))
         return provider.minute_bars(self.symbols, *self.sessions.request(self.dates))
 
     def configuration(self, lake: str) -> Mapping[str, Any]:
@@ -66,10 +67,10 @@ class Case(BaseModel):
         return {
             "config_version": 1,
             "lake": lake,
-            "providers": {"synthetic": {"calendar": CALENDAR, "faults": dict(self.faults)}},
+            "providers": {"synthetic": {"calendar": self.calendar, "faults": dict(self.faults)}},
             "markets": {
                 MARKET: {
-                    "calendar": CALENDAR,
+                    "calendar": self.calendar,
                     "asset_class": "equity",
                     "provider": "synthetic",
                     "symbols": [symbol for number in range(self.batches) for symbol in self.batch(number)],
