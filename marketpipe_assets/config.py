@@ -185,7 +185,9 @@ def _named_provider(value: object) -> object:
 
 
 def _sorted(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(set(values)))
+    if twice := sorted({each for each in values if values.count(each) > 1}) if len({*values}) < len(values) else ():
+        raise ValueError(f"expected each symbol once, was {', '.join(twice)} several times")
+    return tuple(sorted(values))
 
 
 def _past(value: date) -> date:

@@ -76,5 +76,5 @@ def messenger_of(config: Config) -> Messenger:
 
 def provider_of(name: str, settings: ProviderSettings) -> BarProvider:
     """The provider of a block, with its secrets from the environment."""
-    secrets = environment(provider_class(settings.type).capabilities.secrets)
+    secrets = environment(provider_class(settings.type).capabilities.variables)
     return create(name, settings.type, settings.options, secrets, settings.places)

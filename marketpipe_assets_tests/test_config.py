@@ -87,7 +87,7 @@ def test_settings_cannot_be_changed_after_loading(tmp_path: Path) -> None:
 
 
 def test_symbols_that_yaml_reads_as_booleans_or_numbers_stay_text(tmp_path: Path) -> None:
-    market = config_of(tmp_path, market_where("symbols", "[ON, NO, 0700, NA, 1e3, ON]")).markets["shares"]
+    market = config_of(tmp_path, market_where("symbols", "[ON, NO, 0700, NA, 1e3]")).markets["shares"]
 
     assert market.symbols == ("0700", "1e3", "NA", "NO", "ON")
 
@@ -136,6 +136,12 @@ def test_a_day_is_compared_within_the_usual_tolerances_where_a_market_states_non
 
     assert tie_out is not None
     assert tie_out.limits == {**TOLERANCES, "high": 0.5}
+
+
+def test_a_symbol_that_is_written_twice_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, TOP + MARKET.replace("[AAPL", "[AAPL, AAPL"))
+
+    assert "symbols: expected each symbol once, was AAPL several times" in message
 
 
 def test_tie_out_needs_days_of_the_market(tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ def coverage(  # noqa: PLR0913, PLR0917  # one per option
         kind = "csv" if form == "table" else form
         export.write_whole(output, export.FORMATS[kind](frame[:limit]))
         note(f"{counted(frame[:limit].height, 'row')} written to {output}")
+    elif form == "table" and frame.is_empty():
+        note(f"no hole in {counted(days.height, 'symbol-day')}")
     elif form == "table":
         _show(frame, limit or TABLE_ROWS)
     else:

@@ -125,12 +125,12 @@ def _secrets(config: Config) -> Found:
     for name, block in config.providers.items():
         with user_input():
             able = provider_class(block.type).capabilities
-        given = environment(able.secrets)
-        if given or not able.secrets:
-            yield State.OK, f"{name}: {', '.join(given) or 'needs no secret'}"
-        else:
+        given = environment(able.variables)
+        if missing := able.missing(given):
             state = State.WARN if able.keyless else State.FAIL
-            yield state, f"{name}: expected {' or '.join(able.secrets)} in the environment, was not set"
+            yield state, f"{name}: expected {missing} in the environment, was not set"
+        else:
+            yield State.OK, f"{name}: {', '.join(given) or 'needs no secret'}"
 
 
 def _asked(config: Config) -> Found:

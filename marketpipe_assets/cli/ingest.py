@@ -79,7 +79,8 @@ def finish(config: Config, market: Market, worked_on: Sequence["Selection"], fai
     """Print what the lake now holds of what was worked on; exit 1 where one failed, or it is no bar at all."""
     with lake_access():
         held = overview(config.lake, market, worked_on)
-    console().print(overview_table({market.name: held}))
+    if held.held or not failed:
+        console().print(overview_table({market.name: held}))
     if failed:
         raise typer.Exit(say("\n".join(map(str, failed)), 1))
     if not held.held:

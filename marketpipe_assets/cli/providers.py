@@ -69,7 +69,7 @@ def _row(name: str) -> Sequence[object]:
         able.asset_classes,
         able.history,
         f"{quota}, by {able.quota_per}" if quota else "",
-        f"{needed}{', '.join(able.secrets)}",
+        f"{needed}{able.missing(())}",
         able.paid_plan,
     )
 

@@ -28,6 +28,8 @@ ExecStart={command}
 """
 """Secrets are read from secrets.env, which only its owner should be able to read; the dash: it may be missing."""
 
+BACKFILL = "backfill --lookback 30"
+
 LASTING = """\
 Restart=always
 RestartSec=10
@@ -80,19 +82,23 @@ def generate(
 
 def units_of(config: Config, port: int) -> dict[str, str]:
     """File name → unit."""
-    bin_folder = Path(sys.executable).parent
     location = "-m marketpipe_assets.definitions"
     paths = {"folder": config.folder, "home": dagster_home(config), "configuration": _file(config)}
-    place = {name: f"{path}".replace("%", "%%") for name, path in paths.items()}  # % begins what systemd replaces
-    web = f"{bin_folder}/dagster-webserver -h 127.0.0.1 -p {port} {location}"
-    daemon = f"{bin_folder}/dagster-daemon run {location}"
+    place = {name: _escaped(path) for name, path in paths.items()}
+    web = f"{_of_unit('dagster-webserver')} -h 127.0.0.1 -p {port} {location}"
+    daemon = f"{_of_unit('dagster-daemon')} run {location}"
+    backfill = f"{_of_unit('marketpipe')} {BACKFILL}"
     return {
         "marketpipe-webserver.service": SERVICE.format(what="web UI", kind="exec", command=web, more=LASTING, **place),
         "marketpipe-daemon.service": SERVICE.format(
             what="schedules, sensors and queued runs", kind="exec", command=daemon, more=LASTING, **place
         ),
         "marketpipe-backfill.service": SERVICE.format(
-            what="fetch what is missing", kind="oneshot", command=_backfill(), more="", **place
+            what="fetch what is missing",
+            kind="oneshot",
+            command=backfill,
+            more="",
+            **place,
         ),
         "marketpipe-backfill.timer": TIMER.format(what="fetch what is missing every night", when="*-*-* 05:30:00"),
     }
@@ -101,12 +107,22 @@ def units_of(config: Config, port: int) -> dict[str, str]:
 def cron_line(config: Config) -> str:
     """Every night, with the output beside the configuration."""
     home, file, folder = (quote(str(path)) for path in (dagster_home(config), _file(config), config.folder))
-    command = f"cd {folder} && DAGSTER_HOME={home} MARKETPIPE_CONFIG={file} {_backfill()} >> backfill.log 2>&1"
-    return "30 5 * * * " + command.replace("%", "\\%")  # cron ends a line at %
+    command = f"{quote(str(_installed('marketpipe')))} {BACKFILL}"
+    line = f"cd {folder} && DAGSTER_HOME={home} MARKETPIPE_CONFIG={file} {command} >> backfill.log 2>&1"
+    return "30 5 * * * " + line.replace("%", "\\%")  # cron ends a line at %
 
 
-def _backfill() -> str:
-    return f"{Path(sys.executable).parent}/marketpipe backfill --lookback 30"
+def _installed(command: str) -> Path:
+    return Path(sys.executable).with_name(command)
+
+
+def _of_unit(command: str) -> str:
+    """As systemd reads it: in quotes, since a folder may hold blanks, and without what it would replace."""
+    return f'"{_escaped(_installed(command))}"'
+
+
+def _escaped(path: Path) -> str:
+    return f"{path}".replace("%", "%%")
 
 
 def _file(config: Config) -> Path:

@@ -175,17 +175,21 @@ def _cut(grid: Grid, run: Selection, able: Capabilities, requests: int) -> Selec
     symbols, dates = run
     sessions = _window_minutes(grid.market, dates)
     for first in range(len(dates)):
-        if able.requests_for(len(symbols), sum(sessions[first:])) <= requests:
+        if able.requests_for(len(symbols), sum(sessions[first:]), _span(dates[first:])) <= requests:
             return Selection(symbols, dates[first:])
     for count in range(len(symbols) - 1, 0, -1):
-        if able.requests_for(count, sessions[-1]) <= requests:
+        if able.requests_for(count, sessions[-1], _span(dates[-1:])) <= requests:
             return Selection(grid.first(symbols, count), dates[-1:])
     return None
 
 
 def requests_for(market: Market, run: Selection, able: Capabilities) -> int:
-    """Requests a run takes where every minute asked for has a bar; 0 for a provider that sends none."""
-    return able.requests_for(len(run.symbols), sum(_window_minutes(market, run.dates)))
+    """What a run takes of the quota where every minute asked for has a bar; 0 for a provider that sends nothing."""
+    return able.requests_for(len(run.symbols), sum(_window_minutes(market, run.dates)), _span(run.dates))
+
+
+def _span(dates: Sequence[date]) -> timedelta:
+    return next_day(dates[-1]) - dates[0]
 
 
 def _window_minutes(market: Market, dates: Sequence[date]) -> list[int]:

@@ -133,7 +133,7 @@ class AlpacaProvider(HttpProvider):
         symbols_per_request=100,
         rates=(Rate(200, 60),),
         concurrency=4,
-        secrets=(*KEY, *SECRET),
+        secrets=(KEY, SECRET),
         keyless=True,
         daily_bars=True,
         paid_plan="for the last 15 minutes of sip",
@@ -147,14 +147,10 @@ class AlpacaProvider(HttpProvider):
 
     def headers(self) -> Mapping[str, str]:
         """None without secrets: crypto is answered all the same."""
-        if not self.has_keys:
+        if not self.has_secrets:
             return {}
-        return {"APCA-API-KEY-ID": self.secret(*KEY), "APCA-API-SECRET-KEY": self.secret(*SECRET)}
-
-    @property
-    def has_keys(self) -> bool:
-        """Whether one of the names of each of the two keys is set."""
-        return all(any(name in self._secrets for name in names) for names in (KEY, SECRET))
+        key, secret = self.secrets()
+        return {"APCA-API-KEY-ID": key, "APCA-API-SECRET-KEY": secret}
 
     def failure(self, answer: Answer) -> ProviderError | None:
         """401 and 403 stand for a wrong key and for a plan that does not cover the request: the words tell."""
@@ -171,7 +167,7 @@ class AlpacaProvider(HttpProvider):
 
     def ping(self) -> None:
         """Ask for the latest bar of one stock, or of bitcoin where no key is set."""
-        if self.has_keys:
+        if self.has_secrets:
             self.body(Request("/v2/stocks/bars/latest", {"symbols": "SPY", "feed": self.feed}))
         else:
             self.body(Request(f"/v1beta3/crypto/{CRYPTO_FEED}/latest/bars", {"symbols": "BTC/USD"}))
@@ -235,8 +231,7 @@ class AlpacaProvider(HttpProvider):
 
     def _check_keys(self) -> None:
         """Raise `AuthFailed` that names the variables where a key is missing, before anything is asked."""
-        for names in (KEY, SECRET):
-            self.secret(*names)
+        self.secrets()
 
     def _check_age(self, end: datetime) -> None:
         if self.feed != "sip" or not self.delay_minutes:
@@ -288,7 +283,7 @@ class AlpacaProvider(HttpProvider):
     def _traded(self, bars: pl.DataFrame) -> pl.DataFrame:
         has_trades = (pl.col("volume") != 0) | (pl.col("trade_count").fill_null(0) != 0)
         traded = bars.filter((pl.col("feed") != CRYPTO_FEED) | has_trades)
-        self.traffic.filler_rows += bars.height - traded.height
+        self.count_filler(bars.height - traded.height)
         return traded
 
     def _actions(self, symbols: Sequence[str], window: Mapping[str, str | int]) -> pl.DataFrame:

@@ -1,8 +1,8 @@
 """What a provider is: the one method each vendor answers, and what can go wrong. No vendor's details."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Container, Mapping, Sequence
+from datetime import date, datetime, timedelta
 from math import ceil
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -53,7 +53,7 @@ class NotEntitled(ProviderError):
 
 
 class BadRequest(ProviderError):
-    """The vendor refuses what was asked."""
+    """What was asked cannot be answered: the vendor refuses it, or a setting does not fit it."""
 
 
 class NotFound(ProviderError):
@@ -111,22 +111,40 @@ class Capabilities(BaseModel):
     """Whom the vendor counts: key or address."""
     concurrency: int = 1
     """Requests at one moment."""
-    secrets: tuple[str, ...] = ()
-    """Environment variables its secrets are read from."""
+    secrets: tuple[tuple[str, ...], ...] = ()
+    """Of each secret the environment variables it is read from; the first that is set counts."""
     keyless: bool = True
     """Whether something is answered without secrets."""
     daily_bars: bool = False
     """Whether it gives daily bars of its own, which minutes can be tied out with."""
     paid_plan: str = "no"
     """Whether minutes need a paid plan: no, yes, or for what."""
+    longest_window: timedelta | None = None
+    """Longest span of time in one request; None: no limit."""
+    request_weight: int = 1
+    """What a request counts in the quota."""
 
-    def requests_for(self, symbols: int, minutes: int) -> int:
-        """Requests that so many minutes of each symbol take, where every minute has a bar; 0: nothing is sent."""
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Every environment variable that a secret may be read from."""
+        return tuple(name for names in self.secrets for name in names)
+
+    def missing(self, found: Container[str]) -> str:
+        """What is expected in the environment and is not among the variables found; empty: nothing."""
+        return " and ".join(" or ".join(names) for names in self.secrets if not any(name in found for name in names))
+
+    def requests_for(self, symbols: int, minutes: int, span: timedelta) -> int:
+        """What requests for so many minutes of each symbol within such a span count in the quota; 0: nothing is sent.
+
+        Every minute has a bar, which is the most they can take.
+        """
         if not self.rates:
             return 0
         batches = ceil(symbols / (self.symbols_per_request or symbols))
         each = ceil(symbols / batches) * minutes
-        return batches * (ceil(each / self.page_size) if self.page_size else 1)
+        pages = ceil(each / self.page_size) if self.page_size else 1
+        windows = ceil(span / self.longest_window) if self.longest_window else 1
+        return batches * max(pages, windows) * self.request_weight
 
 
 class BarProvider(ConfigurableResource, ABC):  # type: ignore[type-arg]  # ConfigurableResource is generic only in name

@@ -129,6 +129,7 @@ class BinanceProvider(HttpProvider):
         page_size=PAGE,
         symbols_per_request=1,
         rates=(Rate(3_000, 60),),
+        request_weight=PAGE_WEIGHT,
         quota_per="address",
         daily_bars=True,
         concurrency=8,
@@ -222,7 +223,7 @@ class BinanceProvider(HttpProvider):
         frames = [self.checked(self._frame(symbol, klines), first, span.end) for first, klines in self.pages(page)]
         bars = pl.concat(frames)
         traded = bars.filter((pl.col("volume") != 0) | (pl.col("trade_count") != 0))
-        self._count_filler(bars.height - traded.height)
+        self.count_filler(bars.height - traded.height)
         return traded
 
     def _frame(self, symbol: str, klines: Sequence[Kline]) -> pl.DataFrame:
@@ -254,16 +255,12 @@ class BinanceProvider(HttpProvider):
             except BadFile as error:
                 fault = str(error).replace(f"{folder}/", "")
                 raise Malformed(f"{self.name}: {fault}") from None  # the file it names is gone
-        self._count_filler(reader.rows - bars.height)
+        self.count_filler(reader.rows - bars.height)
         return self._named(bars.filter(pl.col("ts").is_between(span.start, span.end, closed="left")), symbol)
 
     def _named(self, bars: pl.DataFrame, symbol: str) -> pl.DataFrame:
         said = {"symbol": symbol, "provider": self.name, "feed": FEED}
         return conform(bars.with_columns(pl.lit(text).alias(name) for name, text in said.items()), VENDOR_COLUMNS)
-
-    def _count_filler(self, rows: int) -> None:
-        with self._lock:
-            self.traffic.filler_rows += rows
 
 
 class CountingReader(Binance):

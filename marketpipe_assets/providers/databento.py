@@ -86,7 +86,7 @@ class DatabentoProvider(HttpProvider):
         symbols_per_request=SYMBOLS,
         rates=(Rate(100, 1),),
         concurrency=4,
-        secrets=("DATABENTO_API_KEY",),
+        secrets=(("DATABENTO_API_KEY",),),
         keyless=False,
         paid_plan="by volume; recent days need a licence",
     )

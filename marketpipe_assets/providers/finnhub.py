@@ -65,7 +65,8 @@ class FinnhubProvider(HttpProvider):
         symbols_per_request=1,
         rates=(Rate(60, 60), Rate(30, 1)),
         concurrency=4,
-        secrets=("FINNHUB_API_KEY", "MP_FINNHUB_API_KEY"),
+        secrets=(("FINNHUB_API_KEY", "MP_FINNHUB_API_KEY"),),
+        longest_window=LONGEST_WINDOW,
         keyless=False,
         paid_plan="yes",
     )
@@ -77,7 +78,7 @@ class FinnhubProvider(HttpProvider):
     )
 
     def headers(self) -> Mapping[str, str]:
-        key = self.secret(*self.capabilities.secrets)
+        (key,) = self.secrets()
         return {"X-Finnhub-Token": key}
 
     def failure(self, answer: Answer) -> ProviderError | None:

@@ -199,19 +199,18 @@ class HttpProvider(BarProvider):
                 self._connection.close()
                 self._connection = None
 
+    @property
+    def has_secrets(self) -> bool:
+        """Whether all of them are set."""
+        return not self.capabilities.missing(self._secrets)
+
     def secrets(self) -> list[str]:
         """The values of `capabilities.secrets`, in that order. Raises `AuthFailed` that names those not set."""
-        names = self.capabilities.secrets
-        if missing := [name for name in names if name not in self._secrets]:
-            raise AuthFailed(f"{self.name}: expected {' and '.join(missing)} in the environment, was not set")
-        return [self._secrets[name] for name in names]
-
-    def secret(self, *names: str) -> str:
-        """The value of the first of these variables that is set. Raises `AuthFailed` that names them."""
-        for name in names:
-            if name in self._secrets:
-                return self._secrets[name]
-        raise AuthFailed(f"{self.name}: expected {' or '.join(names)} in the environment, was not set")
+        if missing := self.capabilities.missing(self._secrets):
+            raise AuthFailed(f"{self.name}: expected {missing} in the environment, was not set")
+        return [
+            next(self._secrets[name] for name in names if name in self._secrets) for names in self.capabilities.secrets
+        ]
 
     @property
     def rates(self) -> tuple[Rate, ...]:
@@ -222,6 +221,11 @@ class HttpProvider(BarProvider):
     def body(self, request: Request) -> Answer:
         """The answer to a request, whole and no failure. Raises `ProviderError`."""
         return self.connection.ask(request, lambda answer, _: answer)
+
+    def count_filler(self, rows: int) -> None:
+        """Rows of the vendor that stand for no trade and were dropped."""
+        with self._lock:
+            self.traffic.filler_rows += rows
 
     def fetch(self, request: Request, shape: type[T]) -> T:
         """The answer's JSON as `shape`, a msgspec type: a key it requires and does not find is `Malformed`."""
@@ -473,7 +477,7 @@ class Connection:
         if isinstance(failure, Transient) and failure.retry_at is None:
             failure.retry_at = self._after(self._backoff(attempt))
         self._count(error=type(failure).__name__)
-        names = self._provider.capabilities.secrets if isinstance(failure, AuthFailed) else ()
+        names = self._provider.capabilities.variables if isinstance(failure, AuthFailed) else ()
         read_from = f" (read from {', '.join(names)})" if names else ""
         failure.args = (self._redact(f"{self._provider.name}: {request.path.split('?')[0]}: {failure}{read_from}"),)
         return failure

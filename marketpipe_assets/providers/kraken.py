@@ -121,7 +121,7 @@ class KrakenProvider(HttpProvider):
         told = [self._newest(symbol, start) for symbol in dict.fromkeys(symbols)]  # one a second is the quota
         bars = pl.concat([empty(VENDOR_COLUMNS), *told]).filter(pl.col("ts").is_between(start, end, closed="left"))
         traded = bars.filter((pl.col("volume") != 0) | (pl.col("trade_count") != 0))
-        self.traffic.filler_rows += bars.height - traded.height
+        self.count_filler(bars.height - traded.height)
         return traded
 
     def _newest(self, symbol: str, start: datetime) -> pl.DataFrame:

@@ -307,8 +307,9 @@ class MassiveProvider(HttpProvider):
         page_size=PAGE,
         symbols_per_request=1,
         rates=(Rate(5, 60),),
+        longest_window=LONGEST_SPAN,
         concurrency=1,
-        secrets=("MASSIVE_API_KEY", "POLYGON_API_KEY", "MP_POLYGON_API_KEY"),
+        secrets=(("MASSIVE_API_KEY", "POLYGON_API_KEY", "MP_POLYGON_API_KEY"),),
         keyless=False,
         daily_bars=True,
         paid_plan="for the current day and for more than 2 years",
@@ -319,7 +320,8 @@ class MassiveProvider(HttpProvider):
 
     def headers(self) -> Mapping[str, str]:
         # As a parameter the key would be in the address, which proxies and logs keep.
-        return {"Authorization": f"Bearer {self.secret(*self.capabilities.secrets)}"}
+        (key,) = self.secrets()
+        return {"Authorization": f"Bearer {key}"}
 
     def failure(self, answer: Answer) -> ProviderError | None:
         """A refusal with status 200 is known by the `status` in it; pages of bars are not read twice for that."""
@@ -492,7 +494,7 @@ class MassiveFlatProvider(HttpProvider):
         history="since September 2003, by plan; to the day before",
         times="nanoseconds, start of the bar; a file is a New York date; no row without a trade",
         concurrency=2,
-        secrets=("MASSIVE_S3_ACCESS_KEY_ID", "MASSIVE_S3_SECRET_ACCESS_KEY"),
+        secrets=(("MASSIVE_S3_ACCESS_KEY_ID",), ("MASSIVE_S3_SECRET_ACCESS_KEY",)),
         keyless=False,
         paid_plan="yes",
     )
@@ -564,7 +566,7 @@ class MassiveFlatProvider(HttpProvider):
 def traded(provider: HttpProvider, bars: pl.DataFrame) -> pl.DataFrame:
     """Bars but for made-up ones, of no volume and no trade, which are counted."""
     kept = bars.filter((pl.col("volume") != 0) | (pl.col("trade_count").fill_null(0) != 0))
-    provider.traffic.filler_rows += bars.height - kept.height
+    provider.count_filler(bars.height - kept.height)
     return kept
 
 

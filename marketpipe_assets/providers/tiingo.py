@@ -66,7 +66,8 @@ class TiingoProvider(HttpProvider):
         symbols_per_request=1,
         rates=(Rate(50, HOUR), Rate(1_000, 24 * HOUR)),
         concurrency=1,
-        secrets=("TIINGO_API_KEY",),
+        secrets=(("TIINGO_API_KEY",),),
+        longest_window=DAY,
         keyless=False,
         paid_plan="for more than 500 symbols a month",
     )
@@ -143,7 +144,7 @@ class TiingoProvider(HttpProvider):
 
     def _traded(self, bars: pl.DataFrame) -> pl.DataFrame:
         traded = bars.filter(pl.col("volume") != 0)
-        self.traffic.filler_rows += bars.height - traded.height
+        self.count_filler(bars.height - traded.height)
         return traded
 
 

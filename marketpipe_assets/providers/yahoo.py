@@ -106,6 +106,7 @@ class YahooProvider(HttpProvider):
         times="seconds, start of the bar; end of a range exclusive; nulls without a trade; adjusted for splits",
         symbols_per_request=1,
         rates=(Rate(30, 60),),
+        longest_window=LONGEST_WINDOW,
         quota_per="address",
         concurrency=1,
         keyless=True,
@@ -154,7 +155,7 @@ class YahooProvider(HttpProvider):
         # Yahoo appends the latest price, at the second of its trade and even where it lies after the end: no bar.
         bars = self._frame(symbol, result).filter(pl.col("ts") < end, pl.col("ts").dt.epoch("s") % MINUTE == 0)
         traded = bars.drop_nulls(PRICES)
-        self.traffic.filler_rows += bars.height - traded.height
+        self.count_filler(bars.height - traded.height)
         return traded
 
     def _chart(self, symbol: str, start: datetime, end: datetime) -> Charts:

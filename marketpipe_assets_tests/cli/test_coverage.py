@@ -8,7 +8,7 @@ import pytest
 
 from marketpipe_assets.catalog.ledger import forget, symbol_days_of
 from marketpipe_assets.catalog.store import Catalog
-from marketpipe_assets_tests.cli.command import configured, marketpipe
+from marketpipe_assets_tests.cli.command import configured, marketpipe, process
 
 CONFIGURATION = """\
 config_version: 1
@@ -64,6 +64,18 @@ def test_reasons_add_up_to_what_is_not_valid(folder: Path) -> None:
 
     assert sum(minutes.values()) == (held["expected"] - held["valid"]).sum()  # type: ignore[arg-type]  # numbers
     assert minutes["quarantined"] == held["quarantined"].sum()
+
+
+def test_where_there_is_no_hole_that_is_said(tmp_path: Path) -> None:
+    configured(tmp_path, CONFIGURATION.replace(", faults: {missing_minutes: 2, negative_volume: 1}", ""))
+    done = process(tmp_path, "ingest", "--start", "2024-01-02", "--end", "2024-01-03")
+    assert done.returncode == 0, done.stderr
+
+    for by in ("hole", "reason"):
+        result = marketpipe("coverage", "-c", tmp_path / "marketpipe.yaml", "--by", by)
+
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert "no hole in 3 symbol-days" in result.stderr
 
 
 def test_holes_are_ranges_longest_first(folder: Path) -> None:

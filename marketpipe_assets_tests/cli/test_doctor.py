@@ -92,6 +92,20 @@ def test_a_secret_that_is_missing_is_named_and_one_that_is_given_is_not_shown(
     assert "canary" not in result.stdout
 
 
+def test_one_secret_of_a_pair_is_not_both_and_either_name_of_one_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "config_version: 1\nproviders:\n  alpaca: {}\n  finnhub: {}\nmarkets:\n  shares:\n"
+    text += "    {calendar: XNYS, asset_class: equity, provider: alpaca, symbols: [ACME], start: 2024-01-02}\n"
+    monkeypatch.setenv("APCA_API_KEY_ID", "canary-7f")
+    monkeypatch.setenv("MP_FINNHUB_API_KEY", "canary-7f")
+
+    result = marketpipe("doctor", "--json", "--config", configured(tmp_path, text))
+
+    assert "alpaca: expected APCA_API_SECRET_KEY or ALPACA_SECRET in the environment, was not set" in result.stdout
+    assert "finnhub: MP_FINNHUB_API_KEY" in result.stdout
+
+
 @pytest.mark.parametrize(("status", "state", "exit_code"), [(200, "ok", 0), (401, "fail", 1)])
 def test_providers_are_asked_where_it_is_told_to(tmp_path: Path, status: int, state: str, exit_code: int) -> None:
     with vendor_server() as server:

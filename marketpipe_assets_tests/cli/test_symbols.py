@@ -62,13 +62,15 @@ def test_units_name_this_python_and_the_places_of_the_configuration(tmp_path: Pa
     unit = configparser.RawConfigParser(strict=False)
     unit.read(tmp_path / "units" / "marketpipe-webserver.service")
     python = Path(sys.executable).parent
-    assert unit["Service"]["ExecStart"].startswith(f"{python}/dagster-webserver -h 127.0.0.1 -p 3000")
+    assert unit["Service"]["ExecStart"].startswith(f'"{python}/dagster-webserver" -h 127.0.0.1 -p 3000')
     assert unit["Service"]["WorkingDirectory"] == f"{tmp_path}/my lake 100%%"
 
 
-def test_line_of_cron_runs_as_the_shell_reads_it(tmp_path: Path) -> None:
+def test_line_of_cron_runs_as_the_shell_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "my lake"
     folder.mkdir()
+    (tmp_path / "my python").symlink_to(Path(sys.executable).parent)
+    monkeypatch.setattr(sys, "executable", f"{tmp_path}/my python/python")
     printed = marketpipe("schedule", "generate", "--config", configured(folder)).stdout.splitlines()[-1]
 
     minute, hour, *_, command = printed.split(" ", 5)

@@ -117,7 +117,7 @@ class ProviderContract:
         raise NotImplementedError
 
     def provider(self, server: VendorServer, folder: Path, **settings: str) -> BarProvider:
-        secrets = provider_class(self.kind).capabilities.secrets
+        secrets = provider_class(self.kind).capabilities.variables
         quick = {
             "base_url": server.url,
             "quota_file": str(folder / "quota.sqlite"),
@@ -394,7 +394,7 @@ class ProviderContract:
     ) -> None:
         server.always = self.unauthorized
 
-        with pytest.raises(AuthFailed, match=provider_class(self.kind).capabilities.secrets[0]):
+        with pytest.raises(AuthFailed, match=provider_class(self.kind).capabilities.secrets[0][0]):
             self.ask(self.provider(server, folder, concurrency="1"))
 
         assert len(server.seen) == 1
@@ -406,7 +406,7 @@ class ProviderContract:
         provider = self.provider(server, folder)
         provider.give_secrets({})
 
-        with pytest.raises(AuthFailed, match=provider_class(self.kind).capabilities.secrets[0]):
+        with pytest.raises(AuthFailed, match=provider_class(self.kind).capabilities.secrets[0][0]):
             self.ask(provider)
 
         assert server.seen == []

@@ -301,7 +301,7 @@ def csv(root: Path, **settings: Any) -> FilesProvider:
 def test_csv_days_are_read_as_described(tmp_path: Path) -> None:
     (tmp_path / "daily").mkdir()
     (tmp_path / "daily" / "acme.csv").write_text(
-        "day,o,h,l,c,v,more\n2026-03-09,10,12,9,11,9,x\n2026-03-10,,12,9,11,9,y"
+        "day,o,h,l,c,v,open,open\n2026-03-09,10,12,9,11,9,x,z\n2026-03-10,,12,9,11,9,y,z"
     )
 
     days = csv(tmp_path, symbols={"ACME": "acme"}).daily_bars(["ACME", "GONE"], [MONDAY, TUESDAY])

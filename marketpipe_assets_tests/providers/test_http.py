@@ -54,7 +54,7 @@ class PlainProvider(HttpProvider):
     """A vendor whose quota error has status 200, which two of its hosts answer, and whose key is a bearer token."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        rates=(Rate(1000, 1),), concurrency=3, secrets=("PLAIN_KEY", "OLD_PLAIN_KEY")
+        rates=(Rate(1000, 1),), concurrency=3, secrets=(("PLAIN_KEY", "OLD_PLAIN_KEY"),)
     )
     hosts: ClassVar[tuple[str, ...]] = ("api.plain.example", "files.plain.example")
     rest: float = 0.0
@@ -65,7 +65,8 @@ class PlainProvider(HttpProvider):
         return self._rates
 
     def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.secret('PLAIN_KEY', 'OLD_PLAIN_KEY')}"}
+        (key,) = self.secrets()
+        return {"Authorization": f"Bearer {key}"}
 
     def failure(self, answer: Answer) -> ProviderError | None:
         return RateLimited(answer.text) if b"too many" in answer.body else by_status(answer)

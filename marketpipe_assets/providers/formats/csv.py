@@ -55,10 +55,8 @@ class Csv(Mapped):
 
     def _days_of(self, symbol: str, path: Path) -> pl.DataFrame:
         sheet = self._sheet(DatedFile(path), self.daily_columns)
-        ours = {theirs: name for name, theirs in self.daily_columns.items()}
         types = {**DAY_COLUMNS, "date": pl.String()}
-        schema = {ours.get(each, each): types[ours[each]] if each in ours else pl.String() for each in sheet.header}
-        rows = rows_of([sheet.body], schema)
+        rows = rows_of([sheet.body], _schema(sheet.header, self.daily_columns, types))
         names = [name for name in DAY_COLUMNS if name in rows.columns]
         require_finite(rows, [str(path)], names)
         day = pl.col("date").str.to_date("%Y-%m-%d", strict=False)
@@ -78,7 +76,8 @@ class Csv(Mapped):
         read = 0
         for header, group in groupby(sheets, key=lambda sheet: sheet.header):
             texts = [sheet.body for sheet in group]
-            part = rows_of(texts, self._schema(header)).select("file", *self.columns)
+            types = {**MAPPED, "ts": pl.Int64() if self.settings.unit else pl.String()}
+            part = rows_of(texts, _schema(header, self.columns, types)).select("file", *self.columns)
             require_prices(part, [text.name for text in texts])
             parts.append(part.with_columns(pl.col("file") + read))
             read += len(texts)
@@ -96,10 +95,13 @@ class Csv(Mapped):
             raise BadFile(f"{file.path}: {expected}, its header is {', '.join(header)}")
         return Sheet(header, Text(str(file.path), below if self.settings.header else body))
 
-    def _schema(self, header: Sequence[str]) -> dict[str, pl.DataType]:
-        ours = {theirs: name for name, theirs in self.columns.items()}
-        types = {**MAPPED, "ts": pl.Int64() if self.settings.unit else pl.String()}
-        return {
-            ours.get(theirs, f"column {position}"): types[ours[theirs]] if theirs in ours else pl.String()
-            for position, theirs in enumerate(header)
-        }
+
+def _schema(
+    header: Sequence[str], columns: Mapping[str, str], types: Mapping[str, pl.DataType]
+) -> dict[str, pl.DataType]:
+    """A name and type for each column of a file; those that nobody asked for are text under the name of their place."""
+    ours = {theirs: name for name, theirs in columns.items()}
+    return {
+        ours.get(theirs, f"column {position}"): types[ours[theirs]] if theirs in ours else pl.String()
+        for position, theirs in enumerate(header)
+    }

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import polars as pl
 
 from marketpipe_assets.bars.schema import PRICES
-from marketpipe_assets.providers.base import BadFile, BadRequest, ProviderError
+from marketpipe_assets.providers.base import BadFile, BadRequest
 from marketpipe_assets.providers.formats.archive import zip_members
 from marketpipe_assets.providers.formats.minutes import check_cadence
 from marketpipe_assets.providers.formats.prices import descaled
@@ -125,7 +125,7 @@ class Lean(Reader):
         days = local_dates(start, end, self.source.timezone)
         instruments = [self._instrument(symbol) for symbol in symbols]
         if len({instrument[1:] for instrument in instruments}) < len(instruments):
-            raise ProviderError(f"expected symbols that differ in more than their case, was {', '.join(symbols)}")
+            raise BadRequest(f"expected symbols that differ in more than their case, was {', '.join(symbols)}")
         pieces = self._pieces(instruments, days)
         kinds = [
             self._bars_of(kind, [piece for piece in pieces if piece.instruments[0].kind == kind]) for kind in _SCHEMAS
@@ -172,14 +172,14 @@ class Lean(Reader):
         if side is None:
             name = symbol
         if side is None and self.settings.security in _QUOTED_ONLY:
-            raise ProviderError(
+            raise BadRequest(
                 f"{self.settings.security} has quotes only: expected {symbol}.bid or {symbol}.ask, was {symbol}"
             )
         if self.settings.security not in _CONTRACTS:
             return Instrument(symbol, folder_name(name.lower()), None, side)
         contract = _CONTRACT.fullmatch(name)
         if contract is None:
-            raise ProviderError(f"a future is named by its contract: expected e.g. {name}.202412, was {symbol}")
+            raise BadRequest(f"a future is named by its contract: expected e.g. {name}.202412, was {symbol}")
         return Instrument(symbol, folder_name(contract[1].lower()), contract[2], side)
 
     def _pieces(self, instruments: Sequence[Instrument], days: Sequence[date]) -> list[Piece]:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from marketpipe_assets.bars.schema import VENDOR_COLUMNS, VENDOR_DAY_COLUMNS
-from marketpipe_assets.providers.base import BadRequest, ProviderError
+from marketpipe_assets.providers.base import BadRequest
 from marketpipe_assets.providers.formats.archive import Limits
 
 REQUIRED = True
@@ -93,9 +93,7 @@ def local_dates(start: datetime, end: datetime, zone: str) -> list[date]:
 
 
 def folder_name(symbol: str) -> str:
-    """The symbol, when it can be one part of a path; otherwise `ProviderError`."""
+    """The symbol, when it can be one part of a path; otherwise `BadRequest`."""
     if not _FOLDER_NAME.fullmatch(symbol):
-        raise ProviderError(
-            f"symbol {symbol!r} cannot name a file: expected letters, digits and ^ = + $ @ # & ! ~ . - _"
-        )
+        raise BadRequest(f"symbol {symbol!r} cannot name a file: expected letters, digits and ^ = + $ @ # & ! ~ . - _")
     return symbol
