@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -185,7 +186,7 @@ def _named_provider(value: object) -> object:
 
 
 def _sorted(values: tuple[str, ...]) -> tuple[str, ...]:
-    if twice := sorted({each for each in values if values.count(each) > 1}) if len({*values}) < len(values) else ():
+    if twice := [symbol for symbol, count in sorted(Counter(values).items()) if count > 1]:
         raise ValueError(f"expected each symbol once, was {', '.join(twice)} several times")
     return tuple(sorted(values))
 

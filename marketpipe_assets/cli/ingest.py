@@ -76,7 +76,10 @@ def ingest_plans(grid: "Grid", wanted: Mapping[date, Sequence[str]], *, allow_sh
 
 
 def finish(config: Config, market: Market, worked_on: Sequence["Selection"], failed: Sequence[Failed]) -> None:
-    """Print what the lake now holds of what was worked on; exit 1 where one failed, or it is no bar at all."""
+    """Print what the lake now holds of what was worked on; exit 1 where one failed, or it is no bar at all.
+
+    Where a run failed and no bar is held, only the failure is told.
+    """
     with lake_access():
         held = overview(config.lake, market, worked_on)
     if held.held or not failed:

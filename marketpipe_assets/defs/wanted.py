@@ -1,6 +1,7 @@
 """Which symbol-days to ask a provider for: never fetched, or with holes it may fill. How they become runs is
 planner.py's."""
 
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
@@ -173,23 +174,22 @@ def planned(grid: Grid, days: pl.DataFrame, able: Capabilities, budget: Budget |
 def _cut(grid: Grid, run: Selection, able: Capabilities, requests: int) -> Selection | None:
     """As many of a run's newest sessions as so many requests fetch; of one session as many symbols; None: nothing."""
     symbols, dates = run
-    sessions = _window_minutes(grid.market, dates)
-    for first in range(len(dates)):
-        if able.requests_for(len(symbols), sum(sessions[first:]), _span(dates[first:])) <= requests:
-            return Selection(symbols, dates[first:])
-    for count in range(len(symbols) - 1, 0, -1):
-        if able.requests_for(count, sessions[-1], _span(dates[-1:])) <= requests:
-            return Selection(grid.first(symbols, count), dates[-1:])
-    return None
+
+    def fit(symbols: Sequence[str], dates: Sequence[date]) -> bool:
+        return requests_for(grid.market, Selection(symbols, dates), able) <= requests
+
+    first = bisect_left(range(len(dates)), True, key=lambda first: fit(symbols, dates[first:]))
+    if first < len(dates):
+        return Selection(symbols, dates[first:])
+    without = bisect_left(range(len(symbols)), True, key=lambda without: fit(symbols[without:], dates[-1:]))
+    return Selection(grid.first(symbols, len(symbols) - without), dates[-1:]) if without < len(symbols) else None
 
 
 def requests_for(market: Market, run: Selection, able: Capabilities) -> int:
     """What a run takes of the quota where every minute asked for has a bar; 0 for a provider that sends nothing."""
-    return able.requests_for(len(run.symbols), sum(_window_minutes(market, run.dates)), _span(run.dates))
-
-
-def _span(dates: Sequence[date]) -> timedelta:
-    return next_day(dates[-1]) - dates[0]
+    window = market.sessions.request(run.dates)
+    span = (window.end - timedelta(microseconds=1)).date() - window.start.date() + timedelta(days=1)  # whole days, UTC
+    return able.requests_for(len(run.symbols), sum(_window_minutes(market, run.dates)), span)
 
 
 def _window_minutes(market: Market, dates: Sequence[date]) -> list[int]:

@@ -1,6 +1,6 @@
 """Put the bars of some symbols and sessions into their files, beside what those files hold of other sessions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from functools import cache, partial
@@ -17,10 +17,10 @@ from marketpipe_assets.bars.order import first_rows, ordered
 from marketpipe_assets.bars.schema import FETCHED, RAW, columns_of, conform, empty
 from marketpipe_assets.lake.facts import Fetch, Since, facts_in, facts_metadata
 from marketpipe_assets.lake.layout import BarFile, locks_of, period_of
-from marketpipe_assets.lake.parquet import frame_of, locked, metadata, read_file, replacing, sweep, table_of
+from marketpipe_assets.lake.parquet import Replace, frame_of, locked, metadata, read_file, replacing, sweep, table_of
 from marketpipe_assets.lake.scan import planned_files
 from marketpipe_assets.lake.shrink import Shrunk, shrunk_days
-from marketpipe_assets.lake.superseded import Restatement, supersede
+from marketpipe_assets.lake.superseded import Restatement, Version, supersede
 
 
 class Written(NamedTuple):
@@ -64,8 +64,7 @@ def write_bars(
 
     `bars` has the table's columns and only these symbols and dates. Raw bars keep their order within a session;
     every other table is stored sorted by `ts`. Each file is replaced whole under its lock, so that two runs on
-    different days of one month lose nothing. Where a file cannot be written, none of those that are written
-    with it is replaced.
+    different days of one month lose nothing; so many are flushed together (`TOGETHER`), and take their places then.
 
     `fetch` is where raw bars come from: their file then says of each date since when its content stands, and is there
     even where the provider had none; a day's earlier bars that differ go to `superseded_bars_1m`. Of a day that lacks
@@ -148,7 +147,7 @@ def _merge(
     lake: Path,
     dates: Sequence[date],
     fetch: Fetch | None,
-    replace: Callable[[Path, pa.Table], int],
+    replace: Replace,
 ) -> _Merged:
     """Under the file's lock."""
     asked = _asked(file, fetch)
@@ -170,7 +169,7 @@ def _merge(
         return _Merged(shrunk=shrunk)
     restates = fetch is not None and file.table == RAW and changed
     days = changed & _held(before, known) if restates else frozenset()
-    restated = supersede(lake, file, days, before, after, known, facts)
+    restated = supersede(lake, file, days, Version(before, known), Version(after, facts), replace)
     if after.is_empty() and not facts:
         path.unlink()
         return _Merged(0)

@@ -4,8 +4,9 @@ import errno
 import fcntl
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from io import SEEK_END, BytesIO
 from pathlib import Path
 from struct import Struct
@@ -29,7 +30,7 @@ STATISTICS = ["ts", "session_date"]
 MANY = 100_000  # rows of a frame: with fewer, polars' own conversion to Arrow is done before ours has begun
 WRITING = ".writing"
 PARTS = 4  # of a path below the lake: market, table, symbol, period
-LOCKS = 64  # files share them, so that locks do not grow with the lake
+LOCK_FILE = "files.lock"  # one for all: each file of the lake is a byte of it, by its name
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 FOOTER_END = 8  # the footer's length and the magic number
 SEAL = Struct("<III")  # CRC of the pages, number of rows, CRC of these two and of the footer
@@ -83,16 +84,21 @@ class _Begun(NamedTuple):
     file: BinaryIO
 
 
-@contextmanager
-def replacing() -> Iterator[Callable[[Path, pa.Table], int]]:
-    """A function that takes a path and its new bars, and gives the bytes written; at the end each takes its place.
+Replace = Callable[[Path, pa.Table], int]
+"""Takes a path and its new bars, and gives the bytes written."""
 
-    Call both under `locked`, and the function from as many threads as there are. Killed at any moment, it leaves of
-    each file the earlier one or the new one, whole; what was begun is overwritten by the next writer of the same file,
-    or swept. Raises `LakeError` where the disk is full, and leaves the earlier files in place. Files that are flushed
-    together share a commit of the file system, which is half the cost of a flush after each.
+
+@contextmanager
+def replacing() -> Iterator[Replace]:
+    """What writes files beside their places, each of which takes its place at the end.
+
+    They do so in the order they were given. Call both under `locked`, and the function from as many threads as there
+    are. Killed at any moment, it leaves of each file the earlier one or the new one, whole; what was begun is
+    overwritten by the next writer of the same file, or swept. Raises `LakeError` where the disk is full, mostly before
+    any has taken its place. Files that are flushed together share a commit of the file system, which is half the cost
+    of a flush after each.
     """
-    begun: list[_Begun] = []
+    begun: deque[_Begun] = deque()
 
     def begin(path: Path, bars: pa.Table) -> int:
         temporary = temporary_of(path)
@@ -113,8 +119,9 @@ def replacing() -> Iterator[Callable[[Path, pa.Table], int]]:
             with _full_disk_told(each.path):
                 os.fsync(each.file.fileno())  # else a power cut leaves an empty file that the run's events call stored
         while begun:
-            begun[-1].temporary.replace(begun[-1].path)
-            begun.pop().file.close()
+            with _full_disk_told(begun[0].path):
+                begun[0].temporary.replace(begun[0].path)
+            begun.popleft().file.close()
     finally:
         for each in begun:
             with suppress(OSError):  # what its buffer still holds does not fit the disk, as was told already
@@ -191,10 +198,8 @@ def sweep(lake: Path) -> int:
 
 def _swept(temporary: Path, lake: Path) -> bool:
     """Whether nobody was writing it: a writer holds the lock as long as its temporary file is there."""
-    locks = locks_of(lake)
-    _make(locks)  # a lake that was moved or copied has none
     try:
-        with _held(_file_of(_lock(temporary.name.removesuffix(WRITING)), locks), fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with _held(locks_of(lake), [_place(temporary.name.removesuffix(WRITING))], wait=False):
             temporary.unlink(missing_ok=True)
     except BlockingIOError:
         return False
@@ -204,37 +209,60 @@ def _swept(temporary: Path, lake: Path) -> bool:
 @contextmanager
 def locked(paths: Iterable[Path], locks: Path) -> Iterator[None]:
     """Hold the locks of files of the lake, against other processes and threads. A killed holder lets go of them."""
-    with _all_held({_lock(_flat(path)) for path in paths}, locks):
+    with _held(locks, sorted({_place(_flat(path)) for path in paths})):
         yield
 
 
 @contextmanager
 def alone(locks: Path) -> Iterator[None]:
     """Hold the locks of every file of the lake: nobody else writes. Call it while holding none of them."""
-    with _all_held(range(LOCKS), locks):
+    with _held(locks, [EVERY]):
         yield
 
 
-@contextmanager
-def _all_held(numbers: Iterable[int], locks: Path) -> Iterator[None]:
-    """In one order for all, so that no two wait for each other."""
-    _make(locks)
-    with ExitStack() as stack:
-        for number in sorted(numbers):
-            stack.enter_context(_held(_file_of(number, locks), fcntl.LOCK_EX))
-        yield
+class _Place(NamedTuple):
+    """Bytes of the file of locks; a length of 0 goes on for ever."""
+
+    first: int
+    length: int
+
+
+EVERY = _Place(0, 0)
 
 
 @contextmanager
-def _held(lock: Path, how: int) -> Iterator[None]:
-    """The kernel's own lock of a file: it goes with the process, and costs a thirtieth of the `filelock` package's."""
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+def _held(locks: Path, places: Sequence[_Place], *, wait: bool = True) -> Iterator[None]:
+    """In their order, which is the same for all, so that no two wait for each other."""
+    _make(locks)  # a lake that was moved or copied has none
+    descriptor = os.open(locks / LOCK_FILE, os.O_RDWR | os.O_CREAT)
     try:
-        fcntl.flock(descriptor, how)
+        for place in places:
+            _lock(descriptor, place, wait=wait)
         yield
     finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile has the descriptor as well
+        _unlock(descriptor)  # a child that was forked meanwhile has the descriptor as well
         os.close(descriptor)
+
+
+if sys.platform == "linux":
+    FLOCK = Struct("hhqqi4x")  # of fcntl(2): type, whence, first byte, length, no process
+
+    def _lock(descriptor: int, place: _Place, *, wait: bool) -> None:
+        """The kernel's own lock of an open file: it goes with the process, and no two threads share it."""
+        command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
+        fcntl.fcntl(descriptor, command, FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, *place, 0))
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, *EVERY, 0))
+
+else:
+
+    def _lock(descriptor: int, place: _Place, *, wait: bool) -> None:  # noqa: ARG001
+        """Of the whole lake: Python does not know the locks of open files' bytes there."""
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _make(folder: Path) -> None:
@@ -242,13 +270,9 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def _lock(name: str) -> int:
+def _place(name: str) -> _Place:
     owner = name.replace(f"+{SUPERSEDED}+", f"+{RAW}+")  # written by whoever holds the raw file it comes from
-    return crc32(owner.encode()) % LOCKS
-
-
-def _file_of(number: int, locks: Path) -> Path:
-    return locks / f"{number:04}.lock"
+    return _Place(crc32(owner.encode()), 1)
 
 
 def _flat(path: Path) -> str:

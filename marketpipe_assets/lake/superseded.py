@@ -11,7 +11,7 @@ from marketpipe_assets.bars.restatements import differences, stood_at
 from marketpipe_assets.bars.schema import BAR_COLUMNS, RAW, SUPERSEDED, TIMESTAMP, VERSION, columns_of, conform
 from marketpipe_assets.lake.facts import Since, fetches_of
 from marketpipe_assets.lake.layout import BarFile
-from marketpipe_assets.lake.parquet import frame_of, metadata, read_file, replace_file, table_of
+from marketpipe_assets.lake.parquet import Replace, frame_of, metadata, read_file, table_of
 from marketpipe_assets.lake.scan import read_bars
 
 KEY = ("symbol", "session_date")
@@ -51,31 +51,32 @@ RESTATEMENTS: Mapping[str, pl.DataType] = {
 """Columns of a frame of `Restatement`s."""
 
 
+class Version(NamedTuple):
+    """The bars of a raw file, and since when those of each day stand."""
+
+    bars: pl.DataFrame
+    since: Mapping[date, Since]
+
+
 def supersede(
-    lake: Path,
-    raw: BarFile,
-    days: frozenset[date],
-    before: pl.DataFrame,
-    after: pl.DataFrame,
-    known: Mapping[date, Since],
-    stands: Mapping[date, Since],
+    lake: Path, raw: BarFile, days: frozenset[date], before: Version, after: Version, replace: Replace
 ) -> list[Restatement]:
     """Keep the versions of some days of a raw file that others are about to replace, and tell how they differ.
 
-    `before` and `after` are the file's bars, `known` and `stands` since when either stands. Call it under the lock of
-    the raw file, before that is replaced. A version is known by its day and the instant it was fetched, so one that
-    was kept when the replacing was killed is kept once.
+    Call it under the lock of the raw file, before that is given to `replace`, which takes the kept ones. A version is
+    known by its day and the instant it was fetched, so one that was kept when the replacing was killed is kept once.
     """
     if not days:
         return []
     of_days = pl.col("session_date").is_in(list(days))
-    old, new = (bars.filter(of_days).with_columns(pl.lit(raw.symbol).alias("symbol")) for bars in (before, after))
+    old, new = (each.bars.filter(of_days).with_columns(pl.lit(raw.symbol).alias("symbol")) for each in (before, after))
+    stood = {day: before.since[day].at if day in before.since else None for day in days}
     if old.height:
-        rows = [(day, known[day][0] if day in known else None, *stands[day][:2]) for day in days]
+        rows = [(day, stood[day], *after.since[day][:2]) for day in days]
         versions = pl.DataFrame(rows, schema={"session_date": pl.Date(), **VERSION}, orient="row")
-        _keep(lake, raw, old.join(versions, on="session_date", how="left", maintain_order="left"))
+        _keep(lake, raw, old.join(versions, on="session_date", how="left", maintain_order="left"), replace)
     return [
-        Restatement(symbol, day, known[day][0] if day in known else None, *stands[day][:2], *figures)
+        Restatement(symbol, day, stood[day], *after.since[day][:2], *figures)
         for symbol, day, *figures in differences(old, new).iter_rows()
     ]
 
@@ -116,7 +117,7 @@ def raw_as_of(lake: Path, market: str, symbols: Sequence[str], dates: Sequence[d
     return placed.sort("asked", "session_date", maintain_order=True).drop("asked")
 
 
-def _keep(lake: Path, raw: BarFile, versions: pl.DataFrame) -> None:
+def _keep(lake: Path, raw: BarFile, versions: pl.DataFrame, replace: Replace) -> None:
     file = raw._replace(table=SUPERSEDED)
     path = file.below(lake)
     kept = conform(versions, columns_of(SUPERSEDED)).drop("symbol")
@@ -125,4 +126,4 @@ def _keep(lake: Path, raw: BarFile, versions: pl.DataFrame) -> None:
         kept = pl.concat([others, kept])
     ordered = kept.sort(IDENTITY, maintain_order=True)
     said = metadata(file.market, file.table, file.symbol)
-    replace_file(path, table_of(ordered).replace_schema_metadata(said))
+    replace(path, table_of(ordered).replace_schema_metadata(said))

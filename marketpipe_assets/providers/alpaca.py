@@ -180,7 +180,7 @@ class AlpacaProvider(HttpProvider):
             return empty(VENDOR_COLUMNS)
         stocks = [symbol for symbol in wanted if "/" not in symbol]
         if stocks:
-            self._check_keys()
+            self.secrets()  # says which is missing before anything is asked
             self._check_age(end)
         asked = [
             *((self._stocks, batch) for batch in self._batches(stocks)),
@@ -199,7 +199,7 @@ class AlpacaProvider(HttpProvider):
         end = closed_before(last + timedelta(days=1))
         if first >= end or not symbols:
             return empty(VENDOR_DAY_COLUMNS)
-        self._check_keys()
+        self.secrets()  # says which is missing before anything is asked
         self._check_age(end)
         batches = list(self._batches(list(dict.fromkeys(symbols))))
         pages = self.in_parallel(lambda batch: self._bars(self._stocks, batch, first, end, "1Day"), batches)
@@ -215,7 +215,7 @@ class AlpacaProvider(HttpProvider):
         """
         if start >= end or not symbols:
             return pl.DataFrame(schema=dict(ACTIONS))
-        self._check_keys()
+        self.secrets()  # says which is missing before anything is asked
         last = end - timedelta(days=1)
         window: Mapping[str, str | int] = {"start": f"{start}", "end": f"{last}", "limit": 1000, "sort": "asc"}
         frames = self.in_parallel(lambda batch: self._actions(batch, window), list(self._batches(symbols)))
@@ -228,10 +228,6 @@ class AlpacaProvider(HttpProvider):
     @property
     def _crypto(self) -> Endpoint:
         return Endpoint(f"/v1beta3/crypto/{CRYPTO_FEED}/bars", {}, CRYPTO_FEED)
-
-    def _check_keys(self) -> None:
-        """Raise `AuthFailed` that names the variables where a key is missing, before anything is asked."""
-        self.secrets()
 
     def _check_age(self, end: datetime) -> None:
         if self.feed != "sip" or not self.delay_minutes:

@@ -19,7 +19,7 @@ class ProviderError(Exception):
     ├── RateLimited     the vendor's quota is used up
     ├── AuthFailed      no key, or a wrong one; names the variables it is read from
     ├── NotEntitled     the key is good and the plan does not cover the request
-    ├── BadRequest      the vendor refuses what was asked
+    ├── BadRequest      the vendor refuses what was asked, or a setting does not fit it
     ├── NotFound        the vendor does not know the symbol or the path
     ├── OutOfTime       the run's own deadline came before the answer
     ├── OutOfRange      the vendor has no data for the time asked for, or not yet
@@ -131,7 +131,8 @@ class Capabilities(BaseModel):
 
     def missing(self, found: Container[str]) -> str:
         """What is expected in the environment and is not among the variables found; empty: nothing."""
-        return " and ".join(" or ".join(names) for names in self.secrets if not any(name in found for name in names))
+        ways = [" or ".join(names) for names in self.secrets if not any(name in found for name in names)]
+        return ways[0] if len(ways) == 1 else " and ".join(f"({way})" if " or " in way else way for way in ways)
 
     def requests_for(self, symbols: int, minutes: int, span: timedelta) -> int:
         """What requests for so many minutes of each symbol within such a span count in the quota; 0: nothing is sent.
@@ -190,7 +191,7 @@ class BarProvider(ConfigurableResource, ABC):  # type: ignore[type-arg]  # Confi
         return None
 
     def give_secrets(self, secrets: Mapping[str, str]) -> None:
-        """Keep the values of `capabilities.secrets`. They are no settings, so that Dagster never shows them."""
+        """Keep the values of `capabilities.variables` that are set: no settings, so that Dagster never shows them."""
         self._secrets = dict(secrets)
 
     def _with_updated_values(self, values: Mapping[str, Any] | None) -> Self:

@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from marketpipe_assets.bars.schema import VENDOR_COLUMNS, conform
-from marketpipe_assets.providers.base import BadRequest, BarProvider, Capabilities
+from marketpipe_assets.providers.base import BadRequest, BarProvider, Capabilities, ProviderError
 from marketpipe_assets.providers.days import whole_days
 from marketpipe_assets.providers.formats import FORMATS
 from marketpipe_assets.providers.formats.archive import Limits
@@ -93,7 +93,7 @@ class FilesProvider(BarProvider):
     def _vendor_names(self, symbols: Sequence[str]) -> Mapping[str, str]:
         """The vendor's symbols → ours, in the order asked."""
         if not Path(self.root).is_dir():
-            raise BadRequest(f"{self.name}: expected a folder at root, there is none: {self.root}")
+            raise ProviderError(f"{self.name}: expected a folder at root, there is none: {self.root}")
         theirs = {symbol: self.symbols.get(symbol, symbol) for symbol in symbols}
         ours = {vendor: symbol for symbol, vendor in theirs.items()}
         if len(ours) < len(theirs):

@@ -45,9 +45,12 @@ def test_symbols_of_every_market_are_counted(filled: Path) -> None:
     assert "4 configured symbols" in done.stdout
 
 
-def test_units_name_this_python_and_the_places_of_the_configuration(tmp_path: Path) -> None:
+def test_units_name_this_python_and_the_places_of_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "my lake 100%"
     folder.mkdir()
+    monkeypatch.setattr(sys, "executable", "/opt/my python 100%/python")
 
     done = marketpipe("schedule", "generate", "--config", configured(folder), "--output", tmp_path / "units")
 
@@ -61,8 +64,7 @@ def test_units_name_this_python_and_the_places_of_the_configuration(tmp_path: Pa
     ]
     unit = configparser.RawConfigParser(strict=False)
     unit.read(tmp_path / "units" / "marketpipe-webserver.service")
-    python = Path(sys.executable).parent
-    assert unit["Service"]["ExecStart"].startswith(f'"{python}/dagster-webserver" -h 127.0.0.1 -p 3000')
+    assert unit["Service"]["ExecStart"].startswith('"/opt/my python 100%%/dagster-webserver" -h 127.0.0.1 -p 3000')
     assert unit["Service"]["WorkingDirectory"] == f"{tmp_path}/my lake 100%%"
 
 

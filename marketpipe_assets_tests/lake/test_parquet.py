@@ -265,12 +265,50 @@ def test_files_of_any_symbol_are_written_under_names_of_their_own(lake: Path) ->
     assert len(temporary_of(path_of(lake, "A" + 31 * "%2F")).name) < 255
 
 
-def test_locks_are_made_where_their_folder_is_missing_and_are_few(lake: Path) -> None:
-    for number in range(1000):
+def test_locks_are_made_where_their_folder_is_missing_and_do_not_grow(lake: Path) -> None:
+    for number in range(100):
         with locked([path_of(lake, f"S{number}")], locks_of(lake)):
             pass
 
-    assert 32 < sum(1 for _ in locks_of(lake).iterdir()) <= 64
+    assert [file.stat().st_size for file in locks_of(lake).iterdir()] == [0]
+
+
+def test_locks_of_several_files_are_held_together_and_others_are_free(lake: Path) -> None:
+    paths = [path_of(lake, f"S{number}") for number in range(64)]
+    for path in (*paths, path_of(lake, "AAPL")):
+        temporary_of(path).parent.mkdir(parents=True, exist_ok=True)
+        temporary_of(path).write_bytes(b"PAR1")
+
+    with locked(paths, locks_of(lake)):
+        assert sweep(lake) == 1
+
+    assert sweep(lake) == 64
+
+
+def test_writers_of_the_same_files_in_any_order_do_not_wait_for_each_other(lake: Path) -> None:
+    paths = [path_of(lake, f"S{number}") for number in range(8)]
+    seeded = random.Random(1)
+    orders = [seeded.sample(paths, len(paths)) for _ in range(200)]
+
+    def hold(order: list[Path]) -> bool:
+        with locked(order, locks_of(lake)):
+            return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(hold, orders, timeout=60))
+
+
+def test_where_one_file_cannot_be_written_the_others_of_a_write_stay(lake: Path, month: Path) -> None:
+    store(lake, bars_of("MSFT", TUESDAY))
+    before = month.read_bytes()
+    both = pl.concat([bars_of("AAPL", TUESDAY, [5.0]), bars_of("MSFT", TUESDAY, [5.0])])
+    temporary_of(path_of(lake, "MSFT")).mkdir()
+
+    with pytest.raises(OSError, match="MSFT"):
+        store(lake, both)
+
+    assert month.read_bytes() == before
+    assert [path.name for path in (lake / ".writing").iterdir()] == [temporary_of(path_of(lake, "MSFT")).name]
 
 
 def test_one_thread_at_a_time_holds_the_lock_of_a_file(lake: Path) -> None:

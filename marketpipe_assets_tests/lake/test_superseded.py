@@ -149,7 +149,14 @@ from marketpipe_assets.lake import merge
 from marketpipe_assets.lake.facts import Fetch
 from marketpipe_assets_tests.lake.rows import MARKET, TUESDAY, bars_of
 
-merge._saying = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+replace = Path.replace
+
+def until_the_raw_file(temporary, path):
+    if merge.RAW in str(path):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(temporary, path)
+
+Path.replace = until_the_raw_file
 fetch = Fetch(datetime.fromisoformat(sys.argv[2]), "killed", [TUESDAY])
 bars = bars_of("AAPL", TUESDAY, [2.0], table=merge.RAW)
 merge.write_bars(Path(sys.argv[1]), MARKET, merge.RAW, bars, ["AAPL"], [TUESDAY], fetch)
@@ -192,6 +199,20 @@ def test_what_a_living_writer_of_versions_has_begun_is_not_swept(lake: Path) -> 
     with locked([raw], locks_of(lake)):
         assert sweep(lake) == 0
     assert sweep(lake) == 1
+
+
+def test_a_write_that_fails_keeps_no_version(lake: Path) -> None:
+    both = pl.concat([day([1.0]), day([1.0]).with_columns(symbol=pl.lit("MSFT"))])
+    symbols = ["AAPL", "MSFT"]
+    write_bars(lake, MARKET, RAW, both, symbols, [TUESDAY], Fetch(at(0), "first", [TUESDAY]))
+    temporary_of(path_of(lake, "MSFT", table=RAW)).mkdir()
+
+    later = both.with_columns(open=pl.lit(2.0))
+    with pytest.raises(OSError, match="MSFT"):
+        write_bars(lake, MARKET, RAW, later, symbols, [TUESDAY], Fetch(at(1), "second", [TUESDAY]))
+
+    assert raw_as_of(lake, MARKET, symbols, [TUESDAY], at(2)).equals(both)
+    assert read_bars(lake, MARKET, SUPERSEDED, symbols, [TUESDAY]).is_empty()
 
 
 def test_threads_that_restate_days_of_one_month_keep_every_version(lake: Path) -> None:
