@@ -186,7 +186,7 @@ def _cut(grid: Grid, run: Selection, able: Capabilities, requests: int) -> Selec
 
 
 def requests_for(market: Market, run: Selection, able: Capabilities) -> int:
-    """What a run takes of the quota where every minute asked for has a bar; 0 for a provider that sends nothing."""
+    """Requests a run takes where every minute asked for has a bar; 0 for a provider that sends none."""
     window = market.sessions.request(run.dates)
     span = (window.end - timedelta(microseconds=1)).date() - window.start.date() + timedelta(days=1)  # whole days, UTC
     return able.requests_for(len(run.symbols), sum(_window_minutes(market, run.dates)), span)

@@ -135,17 +135,14 @@ class Capabilities(BaseModel):
         return ways[0] if len(ways) == 1 else " and ".join(f"({way})" if " or " in way else way for way in ways)
 
     def requests_for(self, symbols: int, minutes: int, span: timedelta) -> int:
-        """What requests for so many minutes of each symbol within such a span count in the quota; 0: nothing is sent.
-
-        Every minute has a bar, which is the most they can take.
-        """
+        """Requests for so many minutes of each symbol within a span, where every minute has a bar; 0: none is sent."""
         if not self.rates:
             return 0
         batches = ceil(symbols / (self.symbols_per_request or symbols))
         each = ceil(symbols / batches) * minutes
         pages = ceil(each / self.page_size) if self.page_size else 1
         windows = ceil(span / self.longest_window) if self.longest_window else 1
-        return batches * max(pages, windows) * self.request_weight
+        return batches * max(pages, windows)
 
 
 class BarProvider(ConfigurableResource, ABC):  # type: ignore[type-arg]  # ConfigurableResource is generic only in name

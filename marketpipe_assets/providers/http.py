@@ -179,9 +179,10 @@ class HttpProvider(BarProvider):
     def remaining_requests(self) -> int | None:
         """As `BarProvider` says, by the count that all processes of this machine share."""
         try:
-            return self.connection.remaining()
+            left = self.connection.remaining()
         except AuthFailed:  # the quota is the key's
             return None
+        return None if left is None else left // self.capabilities.request_weight
 
     @property
     def connection(self) -> "Connection":

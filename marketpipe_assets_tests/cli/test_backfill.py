@@ -76,7 +76,7 @@ def test_dry_run_shows_requests_and_quota_of_a_vendor(tmp_path: Path) -> None:
 
     assert done.exit_code == 0, done.output
     assert "requests  30 of binance where every minute has a bar" in done.stdout  # 2 coins × 14,400 minutes by 1,000
-    assert "left at this moment" in done.stdout
+    assert "30 left at this moment; at least 0:01:00 for all of them" in done.stdout  # each counts twice
     assert "money     nothing by the request" in done.stdout
 
 
@@ -122,7 +122,7 @@ def test_lookback_counts_days_back_from_today(own: Path) -> None:
 
     first = datetime.now(UTC).date() - timedelta(days=3)
     assert done.exit_code == 0, done.output
-    assert f"{first} to {first + timedelta(days=2)}" in done.stdout
+    assert f"{first} to " in done.stdout  # the end is that of the last session that is published at this hour
 
 
 @pytest.mark.parametrize(

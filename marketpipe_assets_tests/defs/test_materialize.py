@@ -196,7 +196,8 @@ def test_missing_key_ends_the_run_at_once_and_names_the_variables(tmp_path: Path
     result = location.run("2024-01-02|ACME")
 
     assert failures_of(result)[0].startswith(
-        "AuthFailed: given: expected APCA_API_KEY_ID or ALPACA_KEY in the environment, was not set"
+        "AuthFailed: given: expected (APCA_API_KEY_ID or ALPACA_KEY) and (APCA_API_SECRET_KEY or ALPACA_SECRET) "
+        "in the environment, was not set"
     )
     assert not any(event.is_step_up_for_retry for event in result.all_events)
 

@@ -1,7 +1,7 @@
 """Ranges of partitions: exactly the wanted symbol-days, in as few runs as there can be."""
 
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 
 import numpy as np
@@ -11,9 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketpipe_assets.config import Market
-from marketpipe_assets.defs.partitions import Grid
+from marketpipe_assets.defs.partitions import Grid, Selection
 from marketpipe_assets.defs.planner import planned_runs, ranges
 from marketpipe_assets.defs.rectangles import Cells, Rectangle, rectangles
+from marketpipe_assets.defs.wanted import requests_for
+from marketpipe_assets.providers.base import Capabilities, Rate
+
+SHARES = Market(
+    name="shares",
+    calendar="XNYS",
+    asset_class="equity",
+    provider="given",
+    symbols=("ACME", "BOLT", "CASK"),
+    start=date(2024, 1, 2),
+)
 
 
 def grid(*rows: str) -> Cells:
@@ -127,19 +138,18 @@ def test_a_rectangle_too_large_for_one_run_is_cut_into_the_fewest_equal_ones(
 
 
 def test_sessions_on_both_sides_of_a_weekend_are_one_run() -> None:
-    market = Market(
-        name="shares",
-        calendar="XNYS",
-        asset_class="equity",
-        provider="given",
-        symbols=("ACME", "BOLT", "CASK"),
-        start=date(2024, 1, 2),
-    )
     friday, monday = date(2024, 1, 5), date(2024, 1, 8)
 
-    runs = planned_runs(Grid(market), {monday: ["BOLT", "ACME"], friday: ["ACME", "BOLT"], date(2024, 1, 4): ["CASK"]})
+    runs = planned_runs(Grid(SHARES), {monday: ["BOLT", "ACME"], friday: ["ACME", "BOLT"], date(2024, 1, 4): ["CASK"]})
 
     assert [(list(run.symbols), list(run.dates)) for run in runs] == [
         (["CASK"], [date(2024, 1, 4)]),
         (["ACME", "BOLT"], [friday, monday]),
     ]
+
+
+def test_requests_for_a_monday_count_the_closed_days_before_it() -> None:
+    able = Capabilities(rates=(Rate(50, 3600),), symbols_per_request=1, longest_window=timedelta(days=1))
+    monday = Selection(["ACME", "BOLT"], [date(2024, 1, 8)])
+
+    assert requests_for(SHARES, monday, able) == 2 * 3  # a request for each day from Saturday on

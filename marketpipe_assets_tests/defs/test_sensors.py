@@ -148,7 +148,7 @@ def test_tick_stays_within_the_requests_that_the_provider_has_left(tmp_path: Pat
     data = tick(location)
 
     runs = asked(location, data)
-    spent = sum(2 * -(-len(dates) * 1440 // 1000) for dates in runs)  # pages of 1,000 minutes, each of weight 2
+    spent = sum(-(-len(dates) * 1440 // 1000) for dates in runs)  # pages of 1,000 minutes
     assert spent <= left
     assert not runs or (runs[0][-1] == sessions_of(location)[-1] and spent > left / 2)
     assert data.run_requests or "given has no requests left at this moment" in str(data.skip_message)

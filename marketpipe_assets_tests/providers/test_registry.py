@@ -47,11 +47,11 @@ def acme_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         ("yahoo", 17, 2 * 3),  # at most eight days
         ("finnhub", 31, 2 * 2),  # at most thirty
         ("massive", 62, 2 * 2),  # at most 31, and 50,000 bars
-        ("binance", 1, 2 * 2 * 2),  # pages of 1,000 bars, each of weight 2
+        ("binance", 1, 2 * 2),  # pages of 1,000 bars
         ("alpaca", 5, 2),  # both symbols, 10,000 bars a page
     ],
 )
-def test_requests_are_counted_by_page_window_and_weight(name: str, days: int, requests: int) -> None:
+def test_requests_are_counted_by_page_and_window(name: str, days: int, requests: int) -> None:
     able = provider_class(name).capabilities
 
     assert able.requests_for(2, days * 24 * 60, timedelta(days=days)) == requests
