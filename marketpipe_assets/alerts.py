@@ -42,7 +42,7 @@ class Messenger:
     def _post(self, alert: Alert) -> str | None:
         if self.settings.webhook is None:
             return None
-        import httpx  # takes a tenth of what a code location has to load
+        import httpx  # slow, and loaded by every code location otherwise
 
         said = {"text": f"*{alert.title}*\n{alert.text}"}
         within = {"timeout": httpx.Timeout(SECONDS).as_dict()}

@@ -174,7 +174,7 @@ def test_load_bars_is_imported_with_polars_and_nothing_slower() -> None:
 def test_the_code_location_loads_without_what_only_its_steps_need() -> None:
     loaded = imported_by("from marketpipe_assets.definitions import defs; defs()")
 
-    assert loaded.isdisjoint({"alembic", "duckdb", "httpx", "PIL", "pandera"})
+    assert loaded.isdisjoint({"alembic", "duckdb", "httpx", "PIL", "pandera", "yfinance"})
 
 
 def imported_with(modules: list[str]) -> set[str]:

@@ -1,12 +1,16 @@
 """Frames into tables, many rows at once."""
 
-from collections.abc import Iterator, Sequence
-from importlib import import_module
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from marketpipe_assets.catalog.tables import DAY_TEXT, INSTANT_TEXT
+
+INSERTS: Mapping[str, Callable[[sa.Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+"""Dialect → its INSERT, which can take the place of a row with the same key."""
 
 
 def upsert(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) -> None:
@@ -16,8 +20,7 @@ def upsert(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) -> No
     naive = [name for name, dtype in rows.schema.items() if isinstance(dtype, pl.Datetime) and dtype.time_zone is None]
     if naive:
         raise TypeError(f"expected instants with a time zone, was {', '.join(naive)} without one")
-    dialect = import_module(f"sqlalchemy.dialects.{connection.dialect.name}")  # its INSERT can take the place of a row
-    insert = dialect.insert(table)
+    insert = INSERTS[connection.dialect.name](table)
     replaced = {name: insert.excluded[name] for name in rows.columns if name not in table.primary_key.columns}
     statement = insert.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=replaced)
     if connection.dialect.name == "sqlite":

@@ -328,17 +328,14 @@ def _numbered(work: Work) -> Iterable[tuple[str, "Selection"]]:
 
 
 def _costs(provider: "BarProvider", market: Market, work: Work, requests: int) -> list[str]:
-    from marketpipe_assets.providers.http import HttpProvider
-
     able = provider.capabilities
     if not able.rates:
         return [f"requests  none: {market.provider} is on this machine"]
     left = provider.remaining_requests()
-    rates = provider.rates if isinstance(provider, HttpProvider) else able.rates
-    slowest = max(requests * able.request_weight / rate.requests * rate.seconds for rate in rates)
+    slowest = max(requests * able.request_weight / rate.requests * rate.seconds for rate in provider.rates)
     lines = [
         f"requests  {requests:,} of {market.provider} where every minute has a bar",
-        f"quota     {' and '.join(map(str, rates))}, by {able.quota_per}"
+        f"quota     {' and '.join(map(str, provider.rates))}, by {able.quota_per}"
         + (f"; {left:,} left at this moment" if left is not None else "")
         + f"; at least {timedelta(seconds=round(slowest))} for all of them",
     ]

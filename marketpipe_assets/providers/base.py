@@ -179,6 +179,11 @@ class BarProvider(ConfigurableResource, ABC):  # type: ignore[type-arg]  # Confi
         """The feed that what it gives is counted under: where no setting says it, the first one it has."""
         return next(iter(self.capabilities.feeds), "")
 
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """The quota to keep to."""
+        return self.capabilities.rates
+
     def remaining_requests(self) -> int | None:
         """Requests that can be sent at this moment; None where there is no quota, or no key that it is counted by."""
         return None

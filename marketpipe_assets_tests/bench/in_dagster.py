@@ -31,7 +31,7 @@ def pipelines(case: Case, lake: Path) -> Iterator[Callable[[], None]]:
     """Ingest a batch of symbols through the market's job, for each batch; the case's own is the last, and what it
     stores is all that the lake then holds. The instance is opened once, as a process of the product does.
 
-    What others stored is moved away: for minutes after a removal ext4 is slow to make as many files.
+    What others stored is moved away, as `measure` does.
     """
     others = lake.with_name("others")
     others.mkdir()

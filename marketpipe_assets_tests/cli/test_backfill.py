@@ -120,9 +120,10 @@ def test_every_market_is_looked_at_unless_one_is_named(filled: Path) -> None:
 def test_lookback_counts_days_back_from_today(own: Path) -> None:
     done = marketpipe("backfill", "-c", own, "--market", "coins", "--lookback", "3", "--dry-run")
 
-    first = datetime.now(UTC).date() - timedelta(days=3)
+    now = datetime.now(UTC)
+    last = (now - timedelta(minutes=15)).date() - timedelta(days=1)  # a session is due a quarter of an hour after it
     assert done.exit_code == 0, done.output
-    assert f"{first} to " in done.stdout  # the end is that of the last session that is published at this hour
+    assert f"{now.date() - timedelta(days=3)} to {last}" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -76,15 +76,18 @@ def test_what_a_killed_write_left_is_told(own: Path) -> None:
     assert ("warn", "1 file begun and not finished: `marketpipe lake verify --sweep`") in examined(own)["lake"]
 
 
+def with_finnhub_and(folder: Path, provider: str) -> Path:
+    text = f"config_version: 1\nproviders:\n  {provider}: {{}}\n  finnhub: {{}}\nmarkets:\n  shares:\n"
+    text += f"    {{calendar: XNYS, asset_class: equity, provider: {provider}, symbols: [ACME], start: 2024-01-02}}\n"
+    return configured(folder, text)
+
+
 def test_a_secret_that_is_missing_is_named_and_one_that_is_given_is_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = "config_version: 1\nproviders:\n  tiingo: {}\n  finnhub: {}\nmarkets:\n  shares:\n"
-    text += "    {calendar: XNYS, asset_class: equity, provider: tiingo, symbols: [ACME], start: 2024-01-02}\n"
     monkeypatch.setenv("FINNHUB_API_KEY", "canary-7f")
-    path = configured(tmp_path, text)
 
-    result = marketpipe("doctor", "--json", "--config", path)
+    result = marketpipe("doctor", "--json", "--config", with_finnhub_and(tmp_path, "tiingo"))
 
     assert result.exit_code == 1
     assert "tiingo: expected TIINGO_API_KEY in the environment, was not set" in result.stdout
@@ -95,12 +98,10 @@ def test_a_secret_that_is_missing_is_named_and_one_that_is_given_is_not_shown(
 def test_one_secret_of_a_pair_is_not_both_and_either_name_of_one_is_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = "config_version: 1\nproviders:\n  alpaca: {}\n  finnhub: {}\nmarkets:\n  shares:\n"
-    text += "    {calendar: XNYS, asset_class: equity, provider: alpaca, symbols: [ACME], start: 2024-01-02}\n"
     monkeypatch.setenv("APCA_API_KEY_ID", "canary-7f")
     monkeypatch.setenv("MP_FINNHUB_API_KEY", "canary-7f")
 
-    result = marketpipe("doctor", "--json", "--config", configured(tmp_path, text))
+    result = marketpipe("doctor", "--json", "--config", with_finnhub_and(tmp_path, "alpaca"))
 
     assert "alpaca: expected APCA_API_SECRET_KEY or ALPACA_SECRET in the environment, was not set" in result.stdout
     assert "finnhub: MP_FINNHUB_API_KEY" in result.stdout

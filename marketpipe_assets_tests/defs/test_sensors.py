@@ -137,7 +137,7 @@ def test_what_retention_would_remove_is_not_fetched_at_all(tmp_path: Path) -> No
     assert fetched == [day for day in sessions_of(location) if day >= datetime.now(UTC).date() - timedelta(days=30)]
 
 
-@pytest.mark.parametrize("a_minute", [4, 40])
+@pytest.mark.parametrize("a_minute", [2, 4, 40])
 def test_tick_stays_within_the_requests_that_the_provider_has_left(tmp_path: Path, a_minute: int) -> None:
     provider = f"{{type: binance, requests_per_minute: {a_minute}, quota_file: {tmp_path}/quota.sqlite}}"
     location = Location(tmp_path, provider=provider, calendar="24/7", more=FIRST)
