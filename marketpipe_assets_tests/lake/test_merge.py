@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
+from itertools import permutations
 from pathlib import Path
 
 import polars as pl
@@ -175,6 +176,20 @@ def test_providers_and_feeds_may_differ_from_day_to_day(lake: Path) -> None:
         ("AAPL", "polygon", None),
         ("MSFT", "tiingo", "iex"),
     ]
+
+
+@pytest.mark.parametrize("table", ["raw_bars_1m", "bars_1m", "quarantined_bars_1m", "bars_1h"])
+def test_in_whichever_order_days_are_written_they_leave_the_same_file(tmp_path: Path, table: str) -> None:
+    days = [bars_of("AAPL", day, table=table, feed="sip") for day in (TUESDAY, WEDNESDAY, THURSDAY)]
+    together = tmp_path / "together"
+    store(together, pl.concat(days), table=table)
+
+    for number, order in enumerate(permutations(days)):
+        store(tmp_path / str(number), *order, table=table)
+
+    period = "2024" if table == "bars_1h" else "2024-01"
+    expected = path_of(together, "AAPL", period, table).read_bytes()
+    assert all(path_of(tmp_path / str(number), "AAPL", period, table).read_bytes() == expected for number in range(6))
 
 
 def test_columns_without_a_value_stay_null_beside_a_day_that_has_them(lake: Path) -> None:
