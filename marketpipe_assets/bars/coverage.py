@@ -10,6 +10,7 @@ import polars as pl
 
 from marketpipe_assets.bars.clock import Minutes, minutes_of
 from marketpipe_assets.bars.grid import Booleans, Grid
+from marketpipe_assets.bars.order import first_rows
 from marketpipe_assets.bars.sessions import Sessions
 
 KEY = ("symbol", "session_date")
@@ -41,8 +42,8 @@ def coverage(
 ) -> Coverage:
     """The coverage of every symbol on every session. Of the bars `symbol`, `ts`, `session_date` are read."""
     grid = Grid(sessions, dates)
-    received, kept = (_there(bars, grid, symbols) for bars in (raw, valid))
-    received |= kept
+    kept = _there(valid, grid, symbols)
+    received = kept if raw is valid else _there(raw, grid, symbols) | kept
     return Coverage(_days(received, kept, grid, symbols), _holes(received, kept, grid, symbols))
 
 
@@ -54,24 +55,33 @@ def covered_share(days: pl.DataFrame, minutes: str = "valid") -> float:
 
 def minute_numbers(bars: pl.DataFrame, grid: Grid) -> Minutes:
     """The number in the grid of each bar's minute; -1 where none is expected."""
-    return grid.numbers(minutes_of(bars["ts"]), grid.session_numbers(bars["session_date"]))
+    if bars.is_empty():
+        return np.zeros(0, dtype=np.int64)
+    days = bars["session_date"]
+    first = first_rows(days.to_physical().to_numpy())
+    lengths = np.diff(first, append=bars.height)
+    return grid.numbers(minutes_of(bars["ts"]), grid.session_numbers(days.gather(first)), lengths)
 
 
-def symbol_numbers(symbol: pl.Series, symbols: Sequence[str]) -> Minutes:
+def _symbol_numbers(symbol: pl.Series, symbols: Sequence[str]) -> Minutes:
     """The place of each symbol among `symbols`; -1 for another."""
-    places = symbol.cast(pl.Enum(list(symbols)), strict=False).to_physical().cast(pl.Int64)
-    found: Minutes = places.fill_null(-1).to_numpy()
+    if symbol.is_empty():
+        return np.zeros(0, dtype=np.int64)
+    first = first_rows(symbol.rle_id().to_numpy())
+    places = symbol.gather(first).cast(pl.Enum(list(symbols)), strict=False).to_physical().cast(pl.Int64)
+    found: Minutes = np.repeat(places.fill_null(-1).to_numpy(), np.diff(first, append=symbol.len()))
     return found
 
 
 def _there(bars: pl.DataFrame, grid: Grid, symbols: Sequence[str]) -> Booleans:
     """One row per symbol, one column per expected minute."""
-    there = np.zeros((len(symbols), grid.size), dtype=bool)
+    there = np.zeros(len(symbols) * grid.size, dtype=bool)
     number = minute_numbers(bars, grid)
-    row = symbol_numbers(bars["symbol"], symbols)
+    row = _symbol_numbers(bars["symbol"], symbols)
     expected = (number >= 0) & (row >= 0)
-    there[row[expected], number[expected]] = True
-    return there
+    place = row * grid.size + number
+    there[place if expected.all() else place[expected]] = True
+    return there.reshape(len(symbols), grid.size)
 
 
 def _days(received: Booleans, valid: Booleans, grid: Grid, symbols: Sequence[str]) -> pl.DataFrame:

@@ -40,14 +40,22 @@ class Grid:
         place = np.minimum(np.searchsorted(self._days, wanted), self._days.size - 1)
         return np.where(self._days[place] == wanted, place, -1)
 
-    def numbers(self, minutes: Minutes, session: Minutes) -> Minutes:
-        """The numbers of UTC minutes of these sessions; -1 for one that is not expected."""
-        opened = minutes - self._open[session]
-        paused = self._pause[session]
-        after_break = minutes >= self._break_end[session]
-        expected = (opened >= 0) & (minutes < self._close[session])
-        expected &= (minutes < self._break_start[session]) | after_break
-        return np.where((session >= 0) & expected, self.starts[session] + opened - paused * after_break, -1)
+    def numbers(self, minutes: Minutes, session: Minutes, lengths: Minutes) -> Minutes:
+        """The numbers of UTC minutes; -1 for one that is not expected.
+
+        `session` is the place of a session, -1 for another day, and `lengths` how many of the minutes are its, in turn.
+        """
+        known = session >= 0
+        if not known.any():
+            return np.full(minutes.size, -1)
+        opens = np.repeat(np.where(known, self._open[session], NO_BREAK), lengths)
+        number = minutes + np.repeat(self.starts[session] - self._open[session], lengths)
+        expected = (minutes >= opens) & (minutes < np.repeat(self._close[session], lengths))
+        if (pause := self._pause[session]).any():
+            after_break = minutes >= np.repeat(self._break_end[session], lengths)
+            expected &= (minutes < np.repeat(self._break_start[session], lengths)) | after_break
+            number -= np.repeat(pause, lengths) * after_break
+        return number if expected.all() else np.where(expected, number, -1)
 
     def sessions_of(self, numbers: Minutes) -> Minutes:
         """The place among `dates` of the session each numbered minute belongs to."""

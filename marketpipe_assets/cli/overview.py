@@ -1,7 +1,7 @@
 """What the lake holds of some symbols on some sessions: bars per table, quarantined by rule, coverage."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,8 +30,8 @@ class Overview(NamedTuple):
 
 
 def overview(lake: Path, market: Market, selections: Iterable["Selection"]) -> Overview:
-    """Read one selection after the other, so that memory is that of one. Raises `DamagedFile`."""
-    parts = [_part(lake, market, *selection) for selection in selections]
+    """Read as much at once as a run may hold. Raises `DamagedFile`."""
+    parts = [_part(lake, market, *part) for part in _batches(selections, market.max_symbol_days_per_run)]
     return Overview(
         frozenset().union(*(part.symbols for part in parts)),
         frozenset().union(*(part.held for part in parts)),
@@ -45,6 +45,16 @@ def overview(lake: Path, market: Market, selections: Iterable["Selection"]) -> O
     )
 
 
+def _batches(selections: Iterable["Selection"], most: int) -> Iterator[tuple[Sequence[str], Sequence[date]]]:
+    """The same symbol-days, all dates of a symbol together: a file of a year is read once."""
+    dates_of: dict[tuple[str, ...], list[date]] = {}
+    for symbols, dates in selections:
+        dates_of.setdefault(tuple(symbols), []).extend(dates)
+    for symbols, dates in dates_of.items():
+        wide = max(1, most // len(dates))
+        yield from ((symbols[first : first + wide], sorted(dates)) for first in range(0, len(symbols), wide))
+
+
 def _summed(counters: Iterable[Counter[str]]) -> Counter[str]:
     total = Counter[str]()
     for counter in counters:
@@ -52,27 +62,37 @@ def _summed(counters: Iterable[Counter[str]]) -> Counter[str]:
     return total
 
 
+COLUMNS = {
+    "raw_bars_1m": ("symbol", "session_date"),
+    "bars_1m": ("symbol", "ts", "session_date"),
+    "quarantined_bars_1m": ("broken_rules",),
+}
+"""What is read of a table; of any other, how many rows there are."""
+
+
 def _part(lake: Path, market: Market, symbols: Sequence[str], dates: Sequence[date]) -> Overview:
     import polars as pl
 
     from marketpipe_assets.bars.coverage import coverage
-    from marketpipe_assets.lake.scan import bar_counts, read_bars
+    from marketpipe_assets.bars.symbol_days import counted
+    from marketpipe_assets.lake.scan import read_bars
     from marketpipe_assets.query import tables_of
 
     owned = market.sessions.owned_dates(dates)
-    counts = {name: bar_counts(lake, market.name, name, symbols, owned) for name in tables_of(market)}
-    broken = read_bars(lake, market.name, "quarantined_bars_1m", symbols, owned, columns=("broken_rules",))
-    valid = read_bars(lake, market.name, "bars_1m", symbols, dates, columns=("symbol", "ts", "session_date", "session"))
-    minutes = coverage(valid, valid, market.sessions, symbols, dates).days
-    days = counts["raw_bars_1m"].filter(pl.col("session_date").is_in(list(dates)))
+    bars = {
+        name: read_bars(lake, market.name, name, symbols, owned, COLUMNS.get(name, ("session_date",)))
+        for name in tables_of(market)
+    }
+    days = counted(bars["raw_bars_1m"]).filter(pl.col("session_date").is_in(list(dates)))
+    minutes = coverage(bars["bars_1m"], bars["bars_1m"], market.sessions, symbols, dates).days
     return Overview(
         frozenset(symbols),
         frozenset(days["symbol"]),
         frozenset(dates),
         len(symbols) * len(dates),
         days.height,
-        Counter({name: int(count["bars"].sum()) for name, count in counts.items()}),
-        Counter(broken["broken_rules"].explode().drop_nulls().to_list()),
+        Counter({name: frame.height for name, frame in bars.items()}),
+        Counter(bars["quarantined_bars_1m"]["broken_rules"].explode().drop_nulls().to_list()),
         int(minutes["expected"].sum()),
         int(minutes["valid"].sum()),
     )

@@ -5,7 +5,7 @@ from datetime import date
 import numpy as np
 import pytest
 
-from marketpipe_assets.bars.clock import Minutes, minutes_of
+from marketpipe_assets.bars.clock import minutes_of
 from marketpipe_assets.bars.grid import Grid
 from marketpipe_assets.bars.sessions import sessions
 
@@ -22,12 +22,9 @@ CASES = [
 def test_every_number_is_that_of_its_instant(calendar: str, dates: list[date]) -> None:
     known = sessions(calendar, date(2013, 1, 1), date(2025, 1, 1))
     grid = Grid(known, dates)
-    numbers = grid.numbers(*_minutes_and_sessions(grid))
+    minutes = minutes_of(grid.instants(np.arange(grid.size)))
+
+    numbers = grid.numbers(minutes, np.arange(len(dates)), grid.lengths)
 
     assert grid.size == known.rows(dates)["expected_minutes"].sum()
     assert numbers.tolist() == list(range(grid.size))
-
-
-def _minutes_and_sessions(grid: Grid) -> tuple[Minutes, Minutes]:
-    every = np.arange(grid.size)
-    return minutes_of(grid.instants(every)), grid.sessions_of(every)
