@@ -68,7 +68,8 @@ def ranges(
     """Neighbouring columns × neighbouring rows that together are the wanted pairs, none of more than `most` pairs.
 
     `columns` and `rows` are keys in the order of the Dagster instance, whose runs take all that lies between two keys.
-    The ranges are as few as there can be where none has to be split for its size. By first row, then first column.
+    The ranges are as few as there can be where none has to be split for its size, and where one has to, at most a tenth
+    more. By first row, then first column.
     """
     column_of = {each: number for number, each in enumerate(columns)}
     row_of = {each: number for number, each in enumerate(rows)}
@@ -80,15 +81,17 @@ def ranges(
 
 
 def _within(whole: Rectangle, most: int) -> list[Rectangle]:
-    """The rectangle cut into equal ones of at most `most` cells; of the ways to cut as few as it, the widest.
+    """The rectangle cut into equal ones of at most `most` cells: of the ways to cut that take few, the longest ones.
 
-    A run takes long files as they are: the more symbols it holds, the fewer times their months are merged.
+    Longer ones put more sessions into a file at once, and ask a provider for more of a symbol at once. Ten days of 500
+    symbols are as many cells as a year of 20, and write each file of a year 25 times.
     """
     height, width = whole.bottom - whole.top, whole.right - whole.left
-    if height * width <= most:
-        return [whole]
-    _, narrow = min((ceil(width / wide) * ceil(height / (most // wide)), -wide) for wide in _widths(width, most))
-    wide, long = -narrow, most // -narrow
+    ways = [(ceil(width / wide) * ceil(height / (most // wide)), wide) for wide in range(1, min(width, most) + 1)]
+    fewest, _ = min(ways)
+    wide = min(wide for count, wide in ways if count <= fewest * FEW)
+    across, along = ceil(width / wide), ceil(height / (most // wide))
+    wide, long = ceil(width / across), ceil(height / along)
     return [
         Rectangle(top, min(top + long, whole.bottom), left, min(left + wide, whole.right))
         for top in range(whole.top, whole.bottom, long)
@@ -96,5 +99,5 @@ def _within(whole: Rectangle, most: int) -> list[Rectangle]:
     ]
 
 
-def _widths(width: int, most: int) -> range:
-    return range(1, min(width, most) + 1)
+FEW = 1.1
+"""Of the fewest runs that a rectangle can be cut into."""

@@ -24,7 +24,8 @@ def test_a_dry_run_prints_the_runs_and_starts_none(tmp_path: Path) -> None:
 
     assert result.exit_code == 0
     assert "2 runs of shares_ingest would start" in result.stdout
-    assert rows(result.stdout)["1"] == ["shares", "AAPL,", "BRK.B,", "MSFT", "1:", "2024-01-02", "3", "1,170"]
+    symbols, sessions = ["AAPL,", "BRK.B"], ["2:", "2024-01-02", "to", "2024-01-03"]
+    assert rows(result.stdout)["1"] == ["shares", *symbols, *sessions, "4", "1,560"]
     assert [path.name for path in tmp_path.iterdir()] == ["marketpipe.yaml"]
 
 
@@ -106,13 +107,13 @@ def test_runs_are_in_the_instance_of_the_web_ui(filled: Path) -> None:
 def test_a_failed_run_is_one_line_with_its_reason_and_the_others_go_on(own: Path) -> None:
     own.write_text(CONFIGURATION.replace("faults: {negative_volume: 1}", "faults: {missing_minutes: 1}"))
 
-    run = process(own.parent, "ingest", *DATES[:2], "--end", "2024-01-05", "--config", own.name)
+    run = process(own.parent, "ingest", *DATES[:2], "--end", "2024-01-10", "--config", own.name)
 
     errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
     assert run.returncode == 1
-    assert len(errors) == 2
+    assert len(errors) == 3
     assert "not_shrunk" in errors[0]
-    assert "run 3 of 3: done" in run.stderr
+    assert [f"run {number} of 6: done" in run.stderr for number in range(1, 7)] == [False] * 3 + [True] * 3
     assert "Traceback" not in run.stderr
 
 
