@@ -223,7 +223,8 @@ def answered(day: date, bars: list[tuple[int, float, float]]) -> pl.DataFrame:
 def test_whatever_a_provider_answers_every_table_can_be_read_as_it_stood(
     tmp_path_factory: pytest.TempPathFactory, answers: list[dict[date, list[tuple[int, float, float]]]]
 ) -> None:
-    lake = tmp_path_factory.mktemp("answers") / "lake"
+    folder = tmp_path_factory.mktemp("answers")
+    lake, catalog = folder / "lake", Catalog(f"sqlite:///{folder}/catalog.sqlite")
     market = Market.model_validate(MARKET_OF_ONE)
     first, stood = datetime(2024, 2, 1, tzinfo=UTC), []
 
@@ -231,7 +232,7 @@ def test_whatever_a_provider_answers_every_table_can_be_read_as_it_stood(
         raw = pl.concat([answered(day, answer[day]) for day in sorted(answer)])
         fetch = Fetch(first + timedelta(hours=hours), "run", sorted(answer))
         write_bars(lake, "shares", "raw_bars_1m", raw, ["ACME"], sorted(answer), fetch)
-        rebuild_tables(lake, market, Selection(["ACME"], SESSIONS))
+        rebuild_tables(catalog, lake, market, Selection(["ACME"], SESSIONS))
         stood.append({table: as_bytes(read_bars(lake, "shares", table, ["ACME"], SESSIONS)) for table in TABLES})
 
     for hours, held in enumerate(stood):

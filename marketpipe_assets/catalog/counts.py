@@ -36,6 +36,9 @@ class Asked(NamedTuple):
 
 def add_counts(connection: sa.Connection, run_id: str, market: str, operation: str, counts: pl.DataFrame) -> None:
     """What an operation of a run committed; `counts` has `COUNTS`. Takes the place of what it said before."""
+    columns = run_counts.c
+    said = (columns.run_id == run_id, columns.market == market, columns.operation == operation)
+    connection.execute(sa.delete(run_counts).where(*said))
     upsert(connection, run_counts, _of_run(counts.select(*COUNTS), run_id, market, operation=operation))
 
 

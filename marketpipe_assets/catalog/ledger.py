@@ -63,8 +63,9 @@ def record(
     ranges = explained(days, pl.concat([bare(before), holes.select(*HOLES)]), sessions, known)
     new = ranges.join(facts, on=KEY, how="semi", maintain_order="left")
     upsert(connection, symbol_days, _rows(market, facts, new))
-    _rejudge(connection, market, _touched(others, facts, near), before, ranges)
-    _rejudge_empty(connection, market, sessions, facts["symbol"].unique().to_list(), (near[0], near[-1]), known)
+    span = _around(near, facts["session_date"])
+    _rejudge(connection, market, _touched(others, facts, span), before, ranges)
+    _rejudge_empty(connection, market, sessions, facts["symbol"].unique().to_list(), span, known)
     return new
 
 
@@ -169,14 +170,18 @@ def forget(connection: sa.Connection, market: str) -> None:
     connection.execute(sa.delete(symbol_days).where(symbol_days.c.market == market))
 
 
-def _touched(rows: pl.DataFrame, facts: pl.DataFrame, near: Sequence[date]) -> pl.DataFrame:
-    """Rows that the facts are evidence for: of their sessions, and of their symbols up to `AROUND` sessions away."""
+def _around(near: Sequence[date], dates: pl.Series) -> tuple[date, date]:
+    """The sessions `AROUND` before the first and after the last of these dates."""
     known = pl.Series(near)
-    first, last = known.search_sorted(pl.Series([facts["session_date"].min(), facts["session_date"].max()]))
-    span = known[max(first - AROUND, 0) : last + AROUND + 1]
+    first, last = known.search_sorted(pl.Series([dates.min(), dates.max()]))
+    return near[max(first - AROUND, 0)], near[min(last + AROUND, len(near) - 1)]
+
+
+def _touched(rows: pl.DataFrame, facts: pl.DataFrame, span: tuple[date, date]) -> pl.DataFrame:
+    """Rows that the facts are evidence for: of their sessions, and of their symbols within a span around them."""
     same_session = pl.col("session_date").is_in(facts["session_date"].unique().to_list())
     same_symbol = pl.col("symbol").is_in(facts["symbol"].unique().to_list())
-    return rows.filter(same_session | (same_symbol & pl.col("session_date").is_between(span[0], span[-1])))
+    return rows.filter(same_session | (same_symbol & pl.col("session_date").is_between(*span)))
 
 
 def _near(sessions: Sessions, dates: pl.Series) -> Sequence[date]:
@@ -269,13 +274,13 @@ def _firsts(connection: sa.Connection, market: str, facts: pl.DataFrame, stored:
     doubtful = {*of_ours, *near}
     received = facts.filter(pl.col("received") > 0, pl.col("symbol").is_in(list(doubtful)))
     firsts: dict[str, date] = dict(received.group_by("symbol").agg(pl.col("session_date").min()).iter_rows())
-    dates = facts["session_date"].unique().to_list()
+    dates_of: dict[str, list[date]] = dict(facts.group_by("symbol").agg("session_date").iter_rows())
     for symbol in sorted(doubtful):
         earlier = sa.select(columns.session_date).where(
             columns.market == market, columns.symbol == symbol, columns.received > 0
         )
-        if symbol in ours:
-            earlier = earlier.where(columns.session_date.not_in(dates))
+        if symbol in dates_of:
+            earlier = earlier.where(columns.session_date.not_in(dates_of[symbol]))
         first = connection.scalar(earlier.order_by(columns.session_date).limit(1))
         if first is not None:
             firsts[symbol] = min(first, firsts.get(symbol, first))
@@ -290,7 +295,7 @@ def _rejudge_empty(
     beyond: tuple[date, date],
     evidence: Evidence,
 ) -> None:
-    """Judge sessions without any bar again that lie far away: whether a symbol was listed then depends on its first."""
+    """Judge sessions without any bar again that lie beyond a span: whether it was listed then depends on its first."""
     columns = symbol_days.c
     far = frame_of(
         connection,

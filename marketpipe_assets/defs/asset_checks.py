@@ -15,6 +15,8 @@ from marketpipe_assets.bars.order import symbol_day_starts
 from marketpipe_assets.bars.quotes import ASK, BID, crossed, pairs
 from marketpipe_assets.bars.symbol_days import counted
 from marketpipe_assets.bars.timeframes import Timeframe
+from marketpipe_assets.catalog.asking import pruned_through
+from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.assets.raw import TABLE as RAW
 from marketpipe_assets.defs.assets.resampled import timeframes_of
@@ -39,8 +41,8 @@ def asset_checks(grid: Grid) -> Sequence[dg.AssetChecksDefinition]:
 class Evidence:
     """What the lake holds of a run's partitions; read when first asked for."""
 
-    def __init__(self, lake: Path, market: Market, selection: Selection) -> None:
-        self.lake, self.market, self.selection = lake, market, selection
+    def __init__(self, lake: Path, catalog: Catalog, market: Market, selection: Selection) -> None:
+        self.lake, self.catalog, self.market, self.selection = lake, catalog, market, selection
 
     @cached_property
     def counts(self) -> pl.DataFrame:
@@ -55,6 +57,14 @@ class Evidence:
         ]
         wide = pl.concat(tables).pivot("table", index=KEY, values="bars", on_columns=MINUTES)
         return wide.with_columns(pl.col(MINUTES).fill_null(0))
+
+    def unexplained(self, off: pl.DataFrame, minutes: str) -> pl.DataFrame:
+        """Symbol-days that do not add up, but for those whose `minutes` are none since retention removed them."""
+        if off.is_empty():
+            return off
+        through = pruned_through(self.catalog, self.market.name, (RAW, VALID))
+        rows = off.select(*KEY, minutes).iter_rows()
+        return off.filter([bool(count) or day > through.get(symbol, date.min) for symbol, day, count in rows])
 
     @cached_property
     def bars(self) -> pl.DataFrame:
@@ -105,10 +115,10 @@ def _validated_checks(grid: Grid) -> dg.AssetChecksDefinition:
     ]
 
     @dg.multi_asset_check(
-        name=f"{market.name}_validated_checks", required_resource_keys={"lake"}, can_subset=True, specs=specs
+        name=f"{market.name}_validated_checks", required_resource_keys={"lake", "catalog"}, can_subset=True, specs=specs
     )
     def validated_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        evidence = Evidence(context.resources.lake, market, run_selection(context, grid))
+        evidence = Evidence(context.resources.lake, context.resources.catalog, market, run_selection(context, grid))
         for key in sorted(context.selected_asset_check_keys):
             check = CHECKS[key.name]
             yield _result(key, check.judge(evidence), check.severity)
@@ -122,7 +132,7 @@ def _resampled_checks(grid: Grid) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(
         name=f"{market.name}_resampled_checks",
-        required_resource_keys={"lake"},
+        required_resource_keys={"lake", "catalog"},
         can_subset=True,
         specs=[
             dg.AssetCheckSpec(
@@ -135,7 +145,7 @@ def _resampled_checks(grid: Grid) -> dg.AssetChecksDefinition:
         ],
     )
     def resampled_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        evidence = Evidence(context.resources.lake, market, run_selection(context, grid))
+        evidence = Evidence(context.resources.lake, context.resources.catalog, market, run_selection(context, grid))
         minutes = evidence.volumes(VALID)
         for key in sorted(context.selected_asset_check_keys):
             timeframe = timeframes[key.asset_key.to_user_string()]
@@ -172,7 +182,7 @@ def run_selection(context: dg.AssetCheckExecutionContext, grid: Grid) -> Selecti
 
 def _rows_conserved(evidence: Evidence) -> Verdict:
     counts = evidence.counts
-    lost = counts.filter(pl.col(RAW) != pl.col(VALID) + pl.col(QUARANTINED))
+    lost = evidence.unexplained(counts.filter(pl.col(RAW) != pl.col(VALID) + pl.col(QUARANTINED)), RAW)
     totals = {table: int(counts[table].sum()) for table in MINUTES}
     added = f"{totals[RAW]:,} raw = {totals[VALID]:,} valid + {totals[QUARANTINED]:,} quarantined"
     return Verdict(
@@ -208,6 +218,7 @@ def _volume_conserved(evidence: Evidence, timeframe: Timeframe, minutes: pl.Data
     both = minutes.select(*KEY, pl.col(counted).alias("minutes")).join(longer, on=KEY, how="full", coalesce=True)
     apart = (pl.col("minutes").fill_null(0) - pl.col("longer").fill_null(0)).abs()
     off = both.filter(apart > VOLUME_TOLERANCE * pl.col("minutes").fill_null(0).abs())
+    off = evidence.unexplained(off, "minutes")
     return Verdict(
         off.is_empty(),
         f"{off.height:,} of {both.height:,} symbol-days differ from their minutes",

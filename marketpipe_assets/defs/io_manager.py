@@ -14,6 +14,7 @@ from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.metadata import FETCHED_AT, MAY_SHRINK, add_figures, bars_metadata, restated_metadata
 from marketpipe_assets.defs.partitions import Grid, Selection, check_size
+from marketpipe_assets.defs.retention import spared
 from marketpipe_assets.lake.facts import Fetch, Publication
 from marketpipe_assets.lake.merge import as_stored, write_bars
 from marketpipe_assets.lake.scan import read_bars
@@ -43,8 +44,9 @@ class LakeIOManager(dg.IOManager):
         owned = grid.market.sessions.owned_dates(dates)
         bars = as_stored(table, obj)
         fetch = _fetch(context, grid.market, dates)
-        written = write_bars(self._lake, market, table, bars, symbols, owned, fetch)
-        if fetch is not None and written.shrunk and not fetch.may_shrink:
+        old = spared(self._catalog, self._lake, grid.market, table, symbols, owned)
+        written = write_bars(self._lake, market, table, bars, symbols, owned, fetch, old)
+        if old or (fetch is not None and written.shrunk and not fetch.may_shrink):
             bars = read_bars(self._lake, market, table, symbols, owned)
         self._keep(table, _Stored(context.run_id, market, Selection(symbols, dates), bars))
         figures = bars_metadata(bars, symbols, dates, self._lake / market / table, written)

@@ -72,9 +72,9 @@ def evidence_of(lake: Path, market: Market, selection: Selection) -> Evidence:
 
     A record judges again every symbol on the selection's sessions, and its symbols on the sessions around.
     """
-    if market.reconcile is None:
-        return market.evidence
     symbols, dates = selection
+    if market.reconcile is None or not dates:
+        return market.evidence
     known = market.sessions.table["session_date"]
     first, last = known.search_sorted(pl.Series([dates[0], dates[-1]]))
     around = known[max(first - AROUND, 0) : last + AROUND + 1].to_list()

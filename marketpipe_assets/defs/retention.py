@@ -10,12 +10,15 @@ import dagster as dg
 import polars as pl
 import sqlalchemy as sa
 
+from marketpipe_assets.bars.schema import FETCHED, RAW
+from marketpipe_assets.catalog.asking import pruned_through
 from marketpipe_assets.catalog.counts import COUNTS, add_counts
 from marketpipe_assets.catalog.rows import upsert
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.catalog.tables import pruned
 from marketpipe_assets.config import Market
-from marketpipe_assets.lake.prune import Cut, Plan, Policy, execute, plan, remove_empty_folders
+from marketpipe_assets.lake.prune import VALID, Cut, Plan, Policy, execute, plan, remove_empty_folders
+from marketpipe_assets.lake.scan import bar_counts
 from marketpipe_assets.upkeep import MINUTES_KEPT, kept_for
 
 MOST_EVENTS = 20_000
@@ -66,6 +69,8 @@ def consequences(policy: Policy, tables: Tables) -> list[str]:
         said.append(f"bars_1m before {raw} stay and can no longer be judged again: their raw bars go")
     if valid is not None and (longer := [table for table in tables.longer if first.get(table, date.min) < valid]):
         said.append(f"{', '.join(longer)} before {valid} stay and can no longer be rebuilt: their minutes go")
+    if raw is not None and any(first.get(table, date.min) < raw for table in (VALID, *tables.longer)):
+        said.append(f"as_of answers for sessions before {raw} with no bar: it builds every table from raw bars")
     superseded = first.get("superseded_bars_1m")
     if superseded is not None and superseded > (raw or date.min):
         said.append(f"as_of answers for sessions before {superseded} with the newest bars: earlier versions go")
@@ -75,6 +80,22 @@ def consequences(policy: Policy, tables: Tables) -> list[str]:
 def planned_pruning(lake: Path, market: Market, policy: Policy) -> Plan:
     """What pruning would remove."""
     return plan(lake, market.name, policy, tables_of(market).longer)
+
+
+def spared(
+    catalog: Catalog, lake: Path, market: Market, table: str, symbols: Sequence[str], dates: Sequence[date]
+) -> Mapping[str, frozenset[date]]:
+    """Symbol-days of a table that no run may replace: retention removed the bars that they were built from."""
+    through = pruned_through(catalog, market.name, (RAW, VALID))
+    old = {symbol: through[symbol] for symbol in symbols if through.get(symbol, date.min) >= min(dates)}
+    if not old or table in FETCHED:
+        return {}
+    held = bar_counts(lake, market.name, VALID if table in tables_of(market).longer else RAW, sorted(old), dates)
+    there = frozenset(held.select("symbol", "session_date").iter_rows())
+    return {
+        symbol: frozenset(day for day in dates if day <= last and (symbol, day) not in there)
+        for symbol, last in old.items()
+    }
 
 
 def prune(

@@ -1,10 +1,11 @@
 """Put the bars of some symbols and sessions into their files, beside what those files hold of other sessions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +53,7 @@ class _Merged(NamedTuple):
     shrunk: Sequence[Shrunk] = ()
 
 
-def write_bars(
+def write_bars(  # noqa: PLR0913, PLR0917  # whose bars, which, whence, and what stays
     lake: Path,
     market: str,
     table: str,
@@ -60,12 +61,14 @@ def write_bars(
     symbols: Sequence[str],
     dates: Sequence[date],
     fetch: Fetch | None = None,
+    spared: Mapping[str, Collection[date]] = MappingProxyType({}),
 ) -> Written:
     """Make `bars` all that the table holds of these symbols on these dates; other dates keep theirs.
 
-    `bars` has the table's columns and only these symbols and dates. Raw bars keep their order within a session;
-    every other table is stored sorted by `ts`. Each file is replaced whole under its lock, so that two runs on
-    different days of one month lose nothing; so many are flushed together (`TOGETHER`), and take their places then.
+    `spared` dates of a symbol count as other dates. `bars` has the table's columns and only these symbols and dates.
+    Raw bars keep their order within a session; every other table is stored sorted by `ts`. Each file is replaced whole
+    under its lock, so that two runs on different days of one month lose nothing; so many are flushed together
+    (`TOGETHER`), and take their places then.
 
     `fetch` is where raw bars come from: their file then says of each date since when its content stands, and is there
     even where the provider had none; a day's earlier bars that differ go to `superseded_bars_1m`. Of a day that lacks
@@ -76,20 +79,28 @@ def write_bars(
     parts = _parts(table, conform(bars, columns_of(table)), market)
     places = {file: file.below(lake) for file in sorted(planned_files(market, table, symbols, dates))}
     foreign = [f"{file.symbol} {file.period}" for file in sorted(parts.keys() - places.keys())]
-    foreign += [f"{day}" for day in sorted({day for part in parts.values() for day in part.days} - set(dates))]
+    days_of_period: dict[str, list[date]] = {file.period: [] for file in places}
+    for day in dates:
+        days_of_period[period_of(table, day)].append(day)
+    within = {
+        file: [day for day in days_of_period[file.period] if day not in spared.get(file.symbol, ())] for file in places
+    }
+    foreign += [f"{day}" for file, part in parts.items() for day in sorted(part.days.difference(within.get(file, ())))]
     if foreign:
         raise ValueError(f"expected bars of {len(symbols)} symbols on {len(dates)} dates, was also {foreign[0]}")
     sweep(lake)
-    touched = [file for file, path in places.items() if file in parts or _asked(file, fetch) or path.exists()]
-    days_of_period = {file.period: [day for day in dates if period_of(table, day) == file.period] for file in touched}
+    touched = [
+        file
+        for file, path in places.items()
+        if within[file] and (file in parts or _asked(file, fetch) or path.exists())
+    ]
 
     def merge(files: Sequence[BarFile]) -> list[_Merged]:
         paths = [places[file] for file in files]
         given = [parts.get(file) or _nothing(table) for file in files]
-        within = [days_of_period[file.period] for file in files]
         with locked(paths, locks_of(lake)), replacing() as replace, ThreadPoolExecutor(THREADS) as threads:
             work = partial(_merge, lake=lake, fetch=fetch, replace=replace)
-            return list(threads.map(work, files, paths, given, within))
+            return list(threads.map(work, files, paths, given, map(within.get, files)))
 
     together = (touched[first : first + TOGETHER] for first in range(0, len(touched), TOGETHER))
     merged = [each for files in together for each in merge(files)]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow as pa
 
-from marketpipe_assets.bars.schema import MINUTE_TABLES
+from marketpipe_assets.bars.schema import MINUTE_TABLES, RAW
 from marketpipe_assets.lake.facts import facts_in, facts_metadata
 from marketpipe_assets.lake.layout import PERIOD_FILE, BarFile, locks_of
 from marketpipe_assets.lake.parquet import (
@@ -26,7 +26,7 @@ from marketpipe_assets.lake.parquet import (
 )
 from marketpipe_assets.lake.scan import held
 
-VALID = "bars_1m"
+VALID, QUARANTINED = "bars_1m", "quarantined_bars_1m"
 
 Keeps = Callable[[str, date], bool]
 """Whether a symbol's bars of a date are kept whatever their age."""
@@ -77,7 +77,7 @@ def plan(lake: Path, market: str, policy: Policy, longer: Sequence[str]) -> Plan
     cuts: list[Cut] = []
     stored = held(lake, market)
     minutes = [table for table in MINUTE_TABLES if table in policy.kept_from]
-    for symbol in stored.get(VALID, ()) if minutes else ():
+    for symbol in sorted({*stored.get(RAW, ()), *stored.get(VALID, ())}) if minutes else ():
         before = max(policy.kept_from[table] for table in minutes)
         needed |= {(symbol, day): table for day, table in _unbuilt(lake, market, symbol, before, policy, longer)}
     for table in sorted(policy.kept_from.keys() & stored.keys()):
@@ -171,16 +171,19 @@ def _remaining(file: BarFile, bars: pa.Table, dates: frozenset[date]) -> pa.Tabl
 def _unbuilt(
     lake: Path, market: str, symbol: str, before: date, policy: Policy, longer: Sequence[str]
 ) -> Iterator[tuple[date, str]]:
-    """Dates with valid regular minutes of which a table of longer bars that keeps them has no bar yet."""
-    old = [file for file in _files(lake, market, VALID, symbol) if _first_day(file.period) < before]
-    minutes = {day for file in old for day in _regular_dates(lake, file) if day < before}
-    if not minutes:
-        return
-    for table in longer:
+    """Dates with valid regular minutes, or raw ones that were not judged, of which a table that keeps them has no bar
+    yet.
+    """
+
+    def days(table: str, days_in: Callable[[Path, BarFile], set[date]] = _days_of) -> set[date]:
+        files = [file for file in _files(lake, market, table, symbol) if _first_day(file.period) < before]
+        return {day for file in files for day in days_in(lake, file) if day < before}
+
+    unjudged = days(RAW) - days(VALID) - days(QUARANTINED)
+    minutes = days(VALID, _regular_dates) | unjudged
+    for table in (VALID, *longer) if minutes else ():
         keeping = {day for day in minutes if day >= policy.kept_from.get(table, date.min)}
-        files = {file for file in _files(lake, market, table, symbol) if _first_day(file.period) < before}
-        built = {day for file in files for day in _days_of(lake, file)}
-        yield from ((day, table) for day in keeping - built)
+        yield from ((day, table) for day in keeping - days(table))
 
 
 def _regular_dates(lake: Path, file: BarFile) -> set[date]:

@@ -1,12 +1,13 @@
 """The ledger: what is written of symbol-days is the same in whatever order, and finds what to ask for again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from random import Random
 from typing import Any
 
 import polars as pl
+import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -50,6 +51,7 @@ def write(
     dates: Sequence[date],
     absent: Absent,
     evidence: Evidence = Evidence(),  # noqa: B008  # a tuple: nobody changes it
+    unseen: Collection[tuple[str, date]] = (),
 ) -> None:
     bars = minutes(symbols, dates, absent)
     found = coverage(bars, bars, CALENDAR, symbols, dates)
@@ -64,8 +66,9 @@ def write(
         pl.lit(FETCHED_AT, pl.Datetime("us", "UTC")).alias("fetched_at"),
         pl.lit(None, pl.Datetime("us", "UTC")).alias("settled_at"),
     )
+    seen = [day not in unseen for day in facts.select("symbol", "session_date").iter_rows()]
     with catalog.begin() as connection:
-        record(connection, "shares", CALENDAR, facts.select(FACTS), found.holes, evidence)
+        record(connection, "shares", CALENDAR, facts.select(FACTS).filter(seen), found.holes, evidence)
 
 
 def test_a_hole_has_its_range_and_reason_in_the_row(catalog: Catalog) -> None:
@@ -117,6 +120,24 @@ def test_a_first_bar_makes_the_empty_sessions_before_it_unlisted(catalog: Catalo
     assert before == [390, 390]
     assert after["not_listed"].to_list() == [390, 390, 0]
     assert after["vendor_gap"].to_list() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("apart", [20, 21, 40, 41])
+def test_a_first_bar_makes_them_unlisted_however_far_it_is(catalog: Catalog, apart: int) -> None:
+    write(catalog, ["ACME"], DATES[:1], {("ACME", DATES[0]): (0, 390)})
+    write(catalog, ["ACME"], DATES[apart : apart + 1], {})
+
+    assert symbol_days_of(catalog, "shares")["not_listed"].to_list() == [390, 0]
+
+
+def test_a_first_bar_stays_the_first_where_another_symbol_is_written_of_its_session(catalog: Catalog) -> None:
+    absent = {("ACME", DATES[0]): (100, 10), ("ACME", DATES[1]): (0, 390)}
+    write(catalog, ["ACME", "BOLT"], DATES[:3], absent)
+    unseen = [("ACME", DATES[0]), ("ACME", DATES[1]), ("BOLT", DATES[1])]
+
+    write(catalog, ["ACME", "BOLT"], DATES[:3], absent, unseen=unseen)
+
+    assert symbol_days_of(catalog, "shares", ["ACME"])["vendor_gap"].to_list() == [10, 390, 0]
 
 
 def test_an_earlier_bar_makes_the_empty_sessions_after_it_gaps(catalog: Catalog) -> None:

@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
+from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Config, load_config
 from marketpipe_assets.definitions import definitions_of
 from marketpipe_assets.defs.asset_checks import asset_checks
@@ -77,7 +78,7 @@ class Location:
         job = dg.Definitions(
             asset_checks=chosen,
             jobs=[dg.define_asset_job("checks", dg.AssetSelection.checks(*chosen))],
-            resources={"lake": self.config.lake},
+            resources={"lake": self.config.lake, "catalog": Catalog(self.config.catalog_url)},
         )
         return job.resolve_job_def("checks").execute_in_process(instance=self.instance, raise_on_error=False)
 

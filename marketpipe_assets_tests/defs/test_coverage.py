@@ -1,6 +1,6 @@
 """The coverage asset over a real lake and catalogue: its rows, its picture, and what is made up after a crash."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -121,6 +121,15 @@ def test_a_run_that_dies_before_its_ledger_is_made_up_for_by_the_next_one(tmp_pa
 
     assert recovered == [whole["run_id"][0]]
     assert rows_of(location).equals(whole)
+    assert catalog.frame(sa.select(intents)).is_empty()
+
+
+def test_a_lost_run_from_before_the_market_begins_is_settled(tmp_path: Path) -> None:
+    location = Location(tmp_path, "reconcile: {provider: other}")
+    catalog, market = catalog_of(location), location.config.markets[MARKET]
+    begin(catalog, market, "lost", Selection(["ACME"], [date(2023, 5, 1)]))
+
+    assert recover(catalog, location.config.lake, location.config.markets, location.instance) == ["lost"]
     assert catalog.frame(sa.select(intents)).is_empty()
 
 

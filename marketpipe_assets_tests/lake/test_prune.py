@@ -90,8 +90,10 @@ def _expected(stored: Stored, kept_from: Mapping[str, date], held: set[tuple[str
     """Said once more in the words of the policy: too old, not held, and minutes only once longer bars are there."""
 
     def is_needed(table: str, symbol: str, day: date) -> bool:
-        built = [stored[longer, symbol] for longer in ("bars_5m", "bars_1d") if day >= kept_from.get(longer, date.min)]
-        return table in MINUTES and day in stored["bars_1m", symbol] and any(day not in days for days in built)
+        judged = any(day in stored[minutes, symbol] for minutes in MINUTES[1:])
+        held = day in stored["bars_1m", symbol] or (day in stored["raw_bars_1m", symbol] and not judged)
+        following = [name for name in ("bars_1m", "bars_5m", "bars_1d") if day >= kept_from.get(name, date.min)]
+        return table in MINUTES and held and any(day not in stored[name, symbol] for name in following)
 
     return {
         (table, symbol, day)
@@ -131,6 +133,21 @@ def test_minutes_stay_while_a_table_that_is_kept_longer_has_no_bar_of_them(tmp_p
 
     assert {cut.file.symbol for cut in planned.cuts} == {"BTC/USD"}
     assert [tuple(each) for each in planned.kept] == [("ACME", DAYS[:2], "bars_1d")]
+
+
+def test_raw_minutes_that_were_not_judged_stay_while_a_table_keeps_their_day(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    fill(lake, {("raw_bars_1m", "ACME"): DAYS[:2], ("quarantined_bars_1m", "ACME"): DAYS[:1]})
+
+    kept = plan(lake, MARKET, Policy(dict.fromkeys(MINUTES, date(2024, 6, 1))), ["bars_1d"])
+    gone = plan(lake, MARKET, Policy(dict.fromkeys(TABLES, date(2024, 6, 1))), ["bars_1d"])
+
+    assert [(cut.file.table, *cut.dates) for cut in kept.cuts] == [
+        ("quarantined_bars_1m", DAYS[0]),
+        ("raw_bars_1m", DAYS[0]),
+    ]
+    assert [tuple(each) for each in kept.kept] == [("ACME", [DAYS[1]], "bars_1d")]
+    assert sum(len(cut.dates) for cut in gone.cuts) == 3
 
 
 def test_raw_file_forgets_that_it_fetched_what_was_removed(tmp_path: Path) -> None:
