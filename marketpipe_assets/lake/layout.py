@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 from marketpipe_assets.bars.schema import MINUTE_TABLES
 
-PERIOD_FILE = re.compile(r"\d{4}(-\d{2})?\.parquet", re.ASCII)
+PERIOD_FILE = re.compile(r"\d{4}(-(0[1-9]|1[0-2]))?\.parquet", re.ASCII)
 SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:^=+-]{0,31}")
 
 

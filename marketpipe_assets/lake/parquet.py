@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from marketpipe_assets.bars.order import first_rows
-from marketpipe_assets.bars.schema import FETCHED, PRICES, RAW, SUPERSEDED, VENDOR_DAYS, columns_of
+from marketpipe_assets.bars.schema import PRICES, RAW, SECOND, SUPERSEDED, VENDOR_DAYS, columns_of
 from marketpipe_assets.lake.layout import folder_symbol, locks_of, period_of
 
 SCHEMA_VERSION = "1"
@@ -56,11 +56,13 @@ class DamagedFile(LakeError):
 
 def _remedy(path: Path) -> str:
     """How the bars of a file come back: those a provider gave are asked for, the others follow from stored ones."""
-    table, symbol = path.parts[-3], folder_symbol(path.parts[-2])
+    market, table, symbol = path.parts[-4], path.parts[-3], folder_symbol(path.parts[-2])
     if table == SUPERSEDED:
         return "do without these earlier versions: nobody else has them"
-    if table in (*FETCHED, VENDOR_DAYS):
+    if table == RAW:
         return f"ingest {symbol} {path.stem} again"
+    if table in (SECOND, VENDOR_DAYS):
+        return f"run the job {market}_compare for {symbol} {path.stem}"
     return f"run marketpipe aggregate --symbols {symbol} --all"
 
 
@@ -314,10 +316,14 @@ def read_file(path: Path, columns: Sequence[str] | None = None) -> pa.Table | No
         raise DamagedFile(path, str(error)) from error
 
 
-def check_footer(path: Path) -> None:
-    """Raise `DamagedFile` where a file's footer is not the one that was written. Reads no page."""
-    with path.open("rb") as source:
-        _end_of(source, path)
+def check_footer(path: Path) -> bool:
+    """Whether there is a file; raises `DamagedFile` where its footer is not the one that was written. Reads no page."""
+    try:
+        with path.open("rb") as source:
+            _end_of(source, path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def read_footer(path: Path) -> pq.FileMetaData | None:

@@ -14,7 +14,7 @@ from marketpipe_assets.bars.clock import days_of
 from marketpipe_assets.bars.content import KEY
 from marketpipe_assets.bars.schema import columns_of, empty
 from marketpipe_assets.bars.symbol_days import counted
-from marketpipe_assets.lake.layout import BarFile, folder_symbol, period_of
+from marketpipe_assets.lake.layout import PERIOD_FILE, BarFile, folder_symbol, period_of
 from marketpipe_assets.lake.parquet import Content, DamagedFile, check_footer, content_of
 
 if TYPE_CHECKING:
@@ -135,12 +135,11 @@ def table_dataset(lake: Path, market: str, table: str) -> "pads.Dataset":
     import pyarrow.dataset as pads  # imports pandas as well
 
     folder = lake / market / table
-    files = sorted(folder.glob("symbol=*/*.parquet"))
+    named = sorted(path for path in folder.glob("symbol=*/*") if PERIOD_FILE.fullmatch(path.name))
+    files = [file for file in named if check_footer(file)]  # one may be gone since it was listed
     schema = _arrow_schema(table)
     if not files:
         return pads.dataset(schema.empty_table())
-    for file in files:
-        check_footer(file)
     return pads.dataset(
         [str(file) for file in files],
         schema=schema,

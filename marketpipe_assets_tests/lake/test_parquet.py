@@ -212,6 +212,8 @@ def test_a_write_that_ends_short_of_its_last_bytes_is_no_write(month: Path, lack
     ("table", "remedy"),
     [
         ("raw_bars_1m", "ingest AAPL 2024-01 again"),
+        ("second_bars_1m", "run the job us_equities_compare for AAPL 2024-01"),
+        ("vendor_bars_1d", "run the job us_equities_compare for AAPL 2024-01"),
         ("bars_5m", "run marketpipe aggregate --symbols AAPL --all"),
         ("superseded_bars_1m", "do without these earlier versions"),
     ],

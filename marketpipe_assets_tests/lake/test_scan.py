@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 from marketpipe_assets.bars.schema import columns_of, empty
 from marketpipe_assets.lake.merge import write_bars
 from marketpipe_assets.lake.parquet import DamagedFile, replace_file, temporary_of
-from marketpipe_assets.lake.scan import FEW, bar_counts, held, read_bars
+from marketpipe_assets.lake.scan import FEW, bar_counts, held, read_bars, table_dataset
 from marketpipe_assets_tests.lake.rows import FEBRUARY, MARKET, TUESDAY, WEDNESDAY, bars_of, path_of, store
 
 SYMBOLS = ["BTC/USD", "0700", "BRK.B"]
@@ -159,6 +159,16 @@ def test_polars_scans_the_tree_while_a_file_is_being_written(lake: Path) -> None
     bars = pl.scan_parquet(lake / MARKET / "bars_1m", hive_schema={"symbol": pl.String}).collect()
 
     assert bars.height == 27
+
+
+def test_a_table_is_its_own_files_alone(lake: Path) -> None:
+    path = path_of(lake, "0700")
+    rows = table_dataset(lake, MARKET, "bars_1m").count_rows()
+    for name in ("2024-01 (copy).parquet", "2024-13.parquet"):
+        path.with_name(name).write_bytes(path.read_bytes())
+    path.with_name("2024-03.parquet").symlink_to(path.with_name("gone"))  # as one removed since it was listed
+
+    assert table_dataset(lake, MARKET, "bars_1m").count_rows() == rows
 
 
 def test_duckdb_reads_the_tree(lake: Path) -> None:
