@@ -8,12 +8,10 @@ import polars as pl
 
 from marketpipe_assets.bars.quarantine import split_by_rules
 from marketpipe_assets.bars.resample import Anchor, resample
-from marketpipe_assets.bars.schema import RAW, columns_of, empty
+from marketpipe_assets.bars.schema import QUARANTINED, RAW, VALID, columns_of, empty
 from marketpipe_assets.bars.timeframes import TIMEFRAMES
 from marketpipe_assets.config import Market
 from marketpipe_assets.lake.superseded import raw_as_of
-
-VALID, QUARANTINED = "bars_1m", "quarantined_bars_1m"
 
 
 def bars_as_of(

@@ -9,10 +9,9 @@ import numpy.typing as npt
 import polars as pl
 
 from marketpipe_assets.bars.order import symbol_day_starts
-from marketpipe_assets.bars.schema import BAR_COLUMNS
+from marketpipe_assets.bars.schema import BAR_COLUMNS, KEY
 
 Words = npt.NDArray[np.uint64]
-KEY = ("symbol", "session_date")
 HASHED = tuple(name for name in BAR_COLUMNS if name not in KEY)
 COLUMNS = {"symbol": pl.String(), "session_date": pl.Date(), "content_hash": pl.String()}
 CHUNK = 1 << 14  # rows whose words stay in the processor's cache

@@ -4,6 +4,7 @@ import pandera.polars as pa
 import polars as pl
 from pandera.config import ValidationDepth, config_context
 
+from marketpipe_assets.bars.clock import MICROSECONDS_PER_MINUTE
 from marketpipe_assets.bars.schema import BAR_COLUMNS, FLAGS
 from marketpipe_assets.bars.schema import PRICES as PRICE_NAMES
 
@@ -23,7 +24,7 @@ def _rising(data: pa.PolarsData) -> pl.LazyFrame:
 
 
 def _whole_minutes(data: pa.PolarsData) -> pl.LazyFrame:
-    return data.lazyframe.select((pl.col("ts").to_physical() % 60_000_000 == 0) & (pl.col("volume") >= 0))
+    return data.lazyframe.select((pl.col("ts").to_physical() % MICROSECONDS_PER_MINUTE == 0) & (pl.col("volume") >= 0))
 
 
 BARS_1M = pa.DataFrameSchema(

@@ -13,7 +13,6 @@ from marketpipe_assets.bars.grid import Booleans, Grid
 from marketpipe_assets.bars.order import first_rows
 from marketpipe_assets.bars.sessions import Sessions
 
-KEY = ("symbol", "session_date")
 HOLES = {
     "symbol": pl.String(),
     "session_date": pl.Date(),

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from marketpipe_assets.bars.clock import Minutes, days_of, minutes_of, timestamps_of
+from marketpipe_assets.bars.clock import MICROSECONDS_PER_MINUTE, Minutes, days_of, minutes_of, timestamps_of
 from marketpipe_assets.bars.sessions import Sessions
 
 Booleans = npt.NDArray[np.bool_]
@@ -83,6 +83,6 @@ class Grid:
 
 
 def _or_never(ts: pl.Series) -> Minutes:
-    minutes = ts.to_physical() // 60_000_000
+    minutes = ts.to_physical() // MICROSECONDS_PER_MINUTE
     never: Minutes = minutes.fill_null(NO_BREAK).to_numpy().astype(np.int64)
     return never

@@ -28,8 +28,9 @@ import numpy.typing as npt
 import polars as pl
 
 from marketpipe_assets.bars.clock import Minutes, minutes_of
-from marketpipe_assets.bars.coverage import HOLES, KEY, minute_numbers, run_starts
+from marketpipe_assets.bars.coverage import HOLES, minute_numbers, run_starts
 from marketpipe_assets.bars.grid import Booleans, Grid
+from marketpipe_assets.bars.schema import KEY
 from marketpipe_assets.bars.sessions import Sessions
 
 REASONS = ("no_trade", "halt", "vendor_gap", "not_yet_published", "not_listed", "quarantined")

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import polars as pl
 
-from marketpipe_assets.bars.schema import PRICES
+from marketpipe_assets.bars.schema import KEY, PRICES
 
-KEY = ("symbol", "session_date")
 MINUTE = (*KEY, "ts")
 TOLERANCE = 0.001
 """Largest |first / second - 1| of a price where a market says nothing else: a tenth of a per cent."""
@@ -64,11 +63,6 @@ def agreement(first: pl.DataFrame, second: pl.DataFrame, tolerance: float = TOLE
         .sort(KEY)
     )
     return Agreement(symbol_days.select(*SYMBOL_DAYS), _differences(measured.filter(had & has & differs)))
-
-
-def only_in(second: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
-    """Minutes that the second provider has and the first lacks: `symbol`, `session_date`, `ts`, sorted."""
-    return second.select(MINUTE).unique().join(first.select(MINUTE), on=MINUTE, how="anti").sort(MINUTE)
 
 
 def _apart(name: str) -> pl.Expr:

@@ -5,7 +5,8 @@ from datetime import datetime
 
 import polars as pl
 
-from marketpipe_assets.bars.content import HASHED, KEY
+from marketpipe_assets.bars.content import HASHED
+from marketpipe_assets.bars.schema import KEY
 
 COUNTS = ("bars_before", "bars_after", "changed", "added", "removed")
 DIFFERENCES: Mapping[str, pl.DataType] = {

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 import polars as pl
 
 TIMESTAMP = pl.Datetime("us", "UTC")
-RAW, SUPERSEDED = "raw_bars_1m", "superseded_bars_1m"
+KEY = ("symbol", "session_date")
+"""What names a symbol-day."""
+
+RAW, VALID, QUARANTINED, SUPERSEDED = "raw_bars_1m", "bars_1m", "quarantined_bars_1m", "superseded_bars_1m"
 SECOND, VENDOR_DAYS = "second_bars_1m", "vendor_bars_1d"
 FETCHED = (RAW, SECOND)
 """Tables whose files say which sessions were fetched, also of those that have no bars."""

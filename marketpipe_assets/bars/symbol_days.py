@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 
 from marketpipe_assets.bars.content import content_hashes
-from marketpipe_assets.bars.coverage import KEY, coverage
+from marketpipe_assets.bars.coverage import coverage
 from marketpipe_assets.bars.order import symbol_day_starts
+from marketpipe_assets.bars.schema import KEY
 from marketpipe_assets.bars.sessions import Sessions
 
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import polars as pl
 
-KEY = ("symbol", "session_date")
+from marketpipe_assets.bars.schema import KEY
+
 FIELDS = ("open", "high", "low", "close", "volume")
 ROUNDING = 1e-9  # a sum of the same numbers in another order; no price differs by so little
 

@@ -9,12 +9,12 @@ import sqlalchemy as sa
 
 from marketpipe_assets.bars.coverage import HOLES
 from marketpipe_assets.bars.reasons import AROUND, EXPLAINED, Evidence, bare, explained, minutes_by_reason, unlisted
+from marketpipe_assets.bars.schema import KEY
 from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.catalog.rows import upsert
 from marketpipe_assets.catalog.store import Catalog, frame_of
 from marketpipe_assets.catalog.tables import ASKABLE, MISSING, askable_in, symbol_days
 
-KEY = ("symbol", "session_date")
 FACTS = (
     *KEY,
     "provider",

@@ -81,11 +81,12 @@ def instance_of(config: Config) -> Iterator["dg.DagsterInstance"]:
 def _run(instance: "dg.DagsterInstance", plan: Plan, bar: "RunBar") -> Failed | None:
     from marketpipe_assets.defs.launch import run_job
 
-    run_id, reasons = "", list[str]()
+    run_id, steps, reasons = "", 0, list[str]()
     bar.begin(plan)
     for step in run_job(instance, plan.job, plan.tags, {**QUIET, **plan.run_config}):
-        bar.show(step, _step_count(instance, step.run_id))
         run_id = step.run_id
+        steps = steps or _step_count(instance, run_id)
+        bar.show(step, steps)
         reasons += [step.failure] if step.failure is not None else []
     run = instance.get_run_by_id(run_id) if run_id else None
     succeeded = run is not None and run.is_success

@@ -10,17 +10,15 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from marketpipe_assets.bars.content import KEY
 from marketpipe_assets.bars.order import symbol_day_starts
 from marketpipe_assets.bars.quotes import ASK, BID, crossed, pairs
+from marketpipe_assets.bars.schema import KEY, QUARANTINED, RAW, VALID
 from marketpipe_assets.bars.symbol_days import counted
 from marketpipe_assets.bars.timeframes import Timeframe
 from marketpipe_assets.catalog.asking import pruned_through
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
-from marketpipe_assets.defs.assets.raw import TABLE as RAW
 from marketpipe_assets.defs.assets.resampled import timeframes_of
-from marketpipe_assets.defs.assets.validated import QUARANTINED, VALID
 from marketpipe_assets.defs.metadata import markdown
 from marketpipe_assets.defs.partitions import Grid, Selection
 from marketpipe_assets.lake.scan import bar_counts, read_bars

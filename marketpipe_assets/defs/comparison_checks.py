@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from marketpipe_assets.bars.reconciliation import agreement
-from marketpipe_assets.bars.schema import PRICES, SECOND, VENDOR_DAYS
+from marketpipe_assets.bars.schema import PRICES, SECOND, VALID, VENDOR_DAYS
 from marketpipe_assets.bars.tie_out import FIELDS, tie_out
 from marketpipe_assets.config import Market, Reconcile, TieOut
 from marketpipe_assets.defs.asset_checks import Verdict, run_selection
@@ -16,7 +16,7 @@ from marketpipe_assets.defs.partitions import Grid
 from marketpipe_assets.lake.scan import read_bars
 
 SHOWN = 30
-VALID, DAYS = "bars_1m", "bars_1d"
+DAYS = "bars_1d"
 
 Read = Callable[[str, Sequence[str]], pl.DataFrame]
 """Table and columns → the run's bars of it."""

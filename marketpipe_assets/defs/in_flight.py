@@ -6,8 +6,8 @@ import dagster as dg
 import polars as pl
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
+from marketpipe_assets.bars.schema import RAW
 from marketpipe_assets.config import Market
-from marketpipe_assets.defs.assets.raw import TABLE as RAW
 from marketpipe_assets.defs.partitions import Grid, Selection
 
 

@@ -3,11 +3,11 @@
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from marketpipe_assets.bars.schema import RAW
 from marketpipe_assets.bars.sessions import today
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.assets.comparison import comparison_group
 from marketpipe_assets.defs.assets.coverage import NAME as COVERAGE
-from marketpipe_assets.defs.assets.raw import TABLE as RAW
 from marketpipe_assets.defs.retention import planned_pruning, policy_of, prune
 from marketpipe_assets.lake.verify import damaged, files_of
 

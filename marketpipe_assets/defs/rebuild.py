@@ -11,19 +11,17 @@ import polars as pl
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, StepMaterializationData
 from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
 
+from marketpipe_assets.bars.schema import KEY, QUARANTINED, RAW, VALID
 from marketpipe_assets.bars.sessions import today
 from marketpipe_assets.catalog.ledger import symbol_days_of
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
 from marketpipe_assets.defs.assets.coverage import NAME as COVERAGE
-from marketpipe_assets.defs.assets.raw import TABLE as RAW
 from marketpipe_assets.defs.assets.resampled import timeframes_of
-from marketpipe_assets.defs.assets.validated import QUARANTINED, VALID
 from marketpipe_assets.defs.due import listed_span
 from marketpipe_assets.defs.partitions import Grid
 from marketpipe_assets.lake.scan import bar_counts
 
-KEY = ("symbol", "session_date")
 SYMBOLS_AT_ONCE = 50
 
 

@@ -10,14 +10,14 @@ import dagster as dg
 import polars as pl
 import sqlalchemy as sa
 
-from marketpipe_assets.bars.schema import FETCHED, RAW
+from marketpipe_assets.bars.schema import FETCHED, RAW, VALID
 from marketpipe_assets.catalog.asking import pruned_through
 from marketpipe_assets.catalog.counts import COUNTS, add_counts
 from marketpipe_assets.catalog.rows import upsert
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.catalog.tables import pruned
 from marketpipe_assets.config import Market
-from marketpipe_assets.lake.prune import VALID, Cut, Plan, Policy, execute, plan, remove_empty_folders
+from marketpipe_assets.lake.prune import Cut, Plan, Policy, execute, plan, remove_empty_folders
 from marketpipe_assets.lake.scan import bar_counts
 from marketpipe_assets.upkeep import MINUTES_KEPT, kept_for
 

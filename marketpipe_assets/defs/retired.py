@@ -7,11 +7,10 @@ import polars as pl
 
 from marketpipe_assets.bars.quarantine import split_by_rules
 from marketpipe_assets.bars.resample import Anchor, resample
+from marketpipe_assets.bars.schema import QUARANTINED, RAW, VALID
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
-from marketpipe_assets.defs.assets.raw import TABLE as RAW
 from marketpipe_assets.defs.assets.resampled import timeframes_of
-from marketpipe_assets.defs.assets.validated import QUARANTINED, VALID
 from marketpipe_assets.defs.ledger import account, begin, minute_tables
 from marketpipe_assets.defs.partitions import Selection
 from marketpipe_assets.defs.retention import spared

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from marketpipe_assets.bars.clock import next_day
+from marketpipe_assets.bars.schema import KEY
 from marketpipe_assets.catalog.asking import askable, asked_before, held
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
@@ -38,8 +39,6 @@ DAYS = {
     "tries": pl.Int64(),
     "due_at": pl.Datetime("us", "UTC"),
 }
-
-KEY = ("symbol", "session_date")
 
 
 class Span(NamedTuple):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow as pa
 
-from marketpipe_assets.bars.schema import MINUTE_TABLES, RAW
+from marketpipe_assets.bars.schema import MINUTE_TABLES, QUARANTINED, RAW, VALID
 from marketpipe_assets.lake.facts import facts_in, facts_metadata
 from marketpipe_assets.lake.layout import PERIOD_FILE, BarFile, locks_of
 from marketpipe_assets.lake.parquet import (
@@ -25,8 +25,6 @@ from marketpipe_assets.lake.parquet import (
     table_of,
 )
 from marketpipe_assets.lake.scan import held
-
-VALID, QUARANTINED = "bars_1m", "quarantined_bars_1m"
 
 Keeps = Callable[[str, date], bool]
 """Whether a symbol's bars of a date are kept whatever their age."""

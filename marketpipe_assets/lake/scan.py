@@ -11,8 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from marketpipe_assets.bars.clock import days_of
-from marketpipe_assets.bars.content import KEY
-from marketpipe_assets.bars.schema import columns_of, empty
+from marketpipe_assets.bars.schema import KEY, columns_of, empty
 from marketpipe_assets.bars.symbol_days import counted
 from marketpipe_assets.lake.layout import PERIOD_FILE, BarFile, folder_symbol, period_of
 from marketpipe_assets.lake.parquet import Content, DamagedFile, check_footer, content_of

@@ -8,13 +8,12 @@ from typing import NamedTuple
 import polars as pl
 
 from marketpipe_assets.bars.restatements import differences, stood_at
-from marketpipe_assets.bars.schema import BAR_COLUMNS, RAW, SUPERSEDED, TIMESTAMP, VERSION, columns_of, conform
+from marketpipe_assets.bars.schema import BAR_COLUMNS, KEY, RAW, SUPERSEDED, TIMESTAMP, VERSION, columns_of, conform
 from marketpipe_assets.lake.facts import Since, fetches_of
 from marketpipe_assets.lake.layout import BarFile
 from marketpipe_assets.lake.parquet import Replace, frame_of, metadata, read_file, table_of
 from marketpipe_assets.lake.scan import read_bars
 
-KEY = ("symbol", "session_date")
 IDENTITY = ("session_date", "fetched_at")
 """What tells two versions of a symbol's day apart."""
 

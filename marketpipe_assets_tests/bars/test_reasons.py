@@ -7,9 +7,9 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketpipe_assets.bars.coverage import KEY, coverage
+from marketpipe_assets.bars.coverage import coverage
 from marketpipe_assets.bars.reasons import Evidence, Halt, Listing, bare, explained, minutes_by_reason
-from marketpipe_assets.bars.schema import empty
+from marketpipe_assets.bars.schema import KEY, empty
 from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets_tests.bars.minutes import calendar_of, minute_bars, minute_run
 

@@ -8,12 +8,10 @@ import polars as pl
 
 from marketpipe_assets.bars.coverage import covered_share
 from marketpipe_assets.bars.reasons import REASONS
-from marketpipe_assets.bars.schema import SECOND
+from marketpipe_assets.bars.schema import QUARANTINED, RAW, SECOND, VALID
 from marketpipe_assets.catalog.ledger import symbol_days_of
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
-from marketpipe_assets.defs.assets.raw import TABLE as RAW
-from marketpipe_assets.defs.assets.validated import QUARANTINED, VALID
 from marketpipe_assets.defs.heat_map import MOST_SESSIONS, heat_map
 from marketpipe_assets.defs.ledger import account
 from marketpipe_assets.defs.metadata import add_output_figures, markdown

@@ -7,6 +7,7 @@ from typing import TypeVar
 import dagster as dg
 import polars as pl
 
+from marketpipe_assets.bars.schema import RAW
 from marketpipe_assets.bars.sessions import Sessions
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
@@ -18,7 +19,6 @@ from marketpipe_assets.providers.base import BarProvider, ProviderError
 from marketpipe_assets.providers.sources import PASSING, Answered, ask
 
 T = TypeVar("T")
-TABLE = "raw_bars_1m"
 NOT_SHRUNK = "not_shrunk"
 TRIES_AGAIN = 2
 LONGEST_WAIT = timedelta(minutes=10)  # a run that waits holds its place in the queue and in the provider's pool
@@ -36,20 +36,20 @@ def raw_bars(grid: Grid) -> dg.AssetsDefinition:
     market = grid.market
 
     @dg.asset(
-        name=TABLE,
+        name=RAW,
         key_prefix=market.name,
         partitions_def=grid.definition,
         backfill_policy=WHOLE_RANGE,
         group_name=market.name,
         kinds={"polars", "parquet", market.provider},
         owners=market.owners,
-        metadata=column_schema(TABLE),
+        metadata=column_schema(RAW),
         required_resource_keys={*market.providers, "lake", "catalog", "io_manager"},
         pool=market.provider,
         check_specs=[
             dg.AssetCheckSpec(
                 NOT_SHRUNK,
-                asset=[market.name, TABLE],
+                asset=[market.name, RAW],
                 blocking=True,
                 description="No symbol-day has fewer bars than were stored before. The stored bars are kept.",
             )

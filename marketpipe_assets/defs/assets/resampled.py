@@ -6,10 +6,10 @@ import dagster as dg
 import polars as pl
 
 from marketpipe_assets.bars.resample import Anchor, resample
+from marketpipe_assets.bars.schema import VALID
 from marketpipe_assets.bars.timeframes import TIMEFRAMES, Timeframe
 from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.config import Market
-from marketpipe_assets.defs.assets import validated
 from marketpipe_assets.defs.ledger import count, timed
 from marketpipe_assets.defs.metadata import column_schema
 from marketpipe_assets.defs.partitions import WHOLE_RANGE, Grid
@@ -31,7 +31,7 @@ def resampled_bars(grid: Grid) -> dg.AssetsDefinition:
         group_name=market.name,
         can_subset=True,
         required_resource_keys={"catalog"},
-        ins={"bars_1m": dg.AssetIn([market.name, validated.VALID])},
+        ins={"bars_1m": dg.AssetIn([market.name, VALID])},
         outs={
             timeframe.table: dg.AssetOut(
                 key=[market.name, timeframe.table],

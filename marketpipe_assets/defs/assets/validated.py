@@ -7,15 +7,12 @@ import polars as pl
 
 from marketpipe_assets.bars.audit import audit
 from marketpipe_assets.bars.quarantine import split_by_rules, without_bar
+from marketpipe_assets.bars.schema import QUARANTINED, RAW, VALID
 from marketpipe_assets.catalog.store import Catalog
-from marketpipe_assets.defs.assets import raw
 from marketpipe_assets.defs.ledger import begin, count, timed
 from marketpipe_assets.defs.metadata import add_output_figures, column_schema, verdict_metadata
 from marketpipe_assets.defs.partitions import WHOLE_RANGE, Grid
 from marketpipe_assets.reports import write_reports
-
-VALID = "bars_1m"
-QUARANTINED = "quarantined_bars_1m"
 
 DESCRIPTIONS = {
     VALID: (
@@ -38,7 +35,7 @@ def validated_bars(grid: Grid) -> dg.AssetsDefinition:
         partitions_def=grid.definition,
         backfill_policy=WHOLE_RANGE,
         group_name=market.name,
-        ins={"raw_bars": dg.AssetIn([market.name, raw.TABLE])},
+        ins={"raw_bars": dg.AssetIn([market.name, RAW])},
         required_resource_keys={"catalog", "reports"},
         outs={
             table: dg.AssetOut(
