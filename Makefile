@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 ARGS ?=
+PORT ?= 3000
 ARCTIC := $(VENV)/arctic/bin/python
 WITH_ARCTIC = $$(test -x $(ARCTIC) && echo --arctic $(ARCTIC))
 PRINT_HOME := from marketpipe_assets.config import dagster_home, load_config; print(dagster_home(load_config()))
@@ -27,9 +28,11 @@ lint: $(VENV)/.dev ## ruff
 types: $(VENV)/.dev ## mypy --strict
 	@$(BIN)/mypy
 
-ui: $(VENV)/.runtime ## the web UI on http://127.0.0.1:3000
+ui: $(VENV)/.runtime ## the web UI on http://127.0.0.1:3000; PORT=3001 is another
+	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null || \
+		{ echo "error: expected port $(PORT) to be free, was taken: the web UI may be running already" >&2; exit 1; }
 	@DAGSTER_HOME="$$($(BIN)/python -c "$(PRINT_HOME)")" \
-		$(BIN)/dagster dev --host 127.0.0.1 --port 3000 --module-name marketpipe_assets.definitions
+		$(BIN)/dagster dev --host 127.0.0.1 --port $(PORT) --module-name marketpipe_assets.definitions
 
 docs: $(VENV)/.dev ## the pages of docs/ into site/; nothing is fetched
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

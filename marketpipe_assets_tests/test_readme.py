@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from marketpipe_assets.config import load_config
 from marketpipe_assets.providers import create
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text()
+MAKEFILE = Path(__file__).parents[1] / "Makefile"
 
 
 def blocks(language: str) -> list[str]:
@@ -41,6 +42,17 @@ def test_commands_and_the_notebook_run_one_after_another(tmp_path: Path) -> None
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "aapl.csv").stat().st_size > 0
+
+
+def test_the_web_ui_is_not_begun_beside_another(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        installed = f"{sys.prefix}/.runtime"
+        command = ["make", "--file", str(MAKEFILE), "--old-file", installed, "ui", f"VENV={sys.prefix}", f"PORT={port}"]
+        done = run(command, tmp_path)
+
+    assert done.returncode == 2
+    assert f"error: expected port {port} to be free, was taken" in done.stderr
 
 
 @pytest.mark.parametrize("sample", blocks("yaml"))
@@ -84,7 +96,7 @@ def test_schedule_recipe_asks_for_the_session_and_skips_other_days(tmp_path: Pat
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:`|^    )make (\w+)", README, re.MULTILINE))))
 def test_make_targets_named_exist(target: str) -> None:
-    assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
+    assert re.search(rf"^{target}:", MAKEFILE.read_text(), re.MULTILINE)
 
 
 def test_pictures_are_there() -> None:
