@@ -44,6 +44,7 @@ from marketpipe_assets.upkeep import (
     Email,
     Hold,
     Schedules,
+    check_order,
     kept_for,
 )
 
@@ -73,7 +74,7 @@ OLDEST_VERSION = 1
 PACKAGED = Path(__file__).with_name("default.yaml")
 INSTANCE = Path(__file__).with_name("dagster.yaml")
 
-RESERVED_NAMES = frozenset({"main", "information_schema", "pg_catalog", "system", "temp"})
+RESERVED_NAMES = frozenset({"information_schema", "main", "memory", "pg_catalog", "system", "temp"})
 RESOURCE_NAMES = frozenset({"lake", "catalog", "io_manager", "reports"})  # beside which providers stand in Dagster
 SECRET = re.compile(r"(^|[_-])(api[_-]?key|key|secret|token|password|passphrase|credentials?)([_-]|$)", re.IGNORECASE)
 
@@ -204,6 +205,8 @@ def _owner(value: str) -> str:
 
 
 def _folder(value: object) -> object:
+    if value == "":
+        raise ValueError("expected a folder")
     if isinstance(value, str) and "://" in value:
         raise ValueError("expected a folder; s3:// and other stores are refused until they are built")
     return value
@@ -242,8 +245,7 @@ class Halt(_Settings):
 
     @model_validator(mode="after")
     def _ends_after_its_start(self) -> "Halt":
-        if self.end <= self.start:
-            raise ValueError(f"expected an end after {self.start.isoformat()}, was {self.end.isoformat()}")
+        check_order(self.start, self.end)
         return self
 
 
@@ -252,6 +254,11 @@ class Listing(_Settings):
 
     first: Day | None = None
     end: Day | None = None
+
+    @model_validator(mode="after")
+    def _ends_after_its_first_session(self) -> "Listing":
+        check_order(self.first, self.end)
+        return self
 
 
 class Partition(_Settings):
@@ -299,7 +306,7 @@ class Market(_Settings):
     `publication_delay` is how many hours after a session its provider may still be adding bars.
     """
 
-    name: Name
+    name: str
     calendar: Annotated[str, AfterValidator(_calendar)]
     asset_class: Annotated[str, AfterValidator(_asset_class)]
     extended_hours: Annotated[tuple[Clock, Clock], AfterValidator(_in_order)] | None = None
@@ -465,15 +472,20 @@ def load_config(path: Path | None = None) -> Config:
     try:
         config = Config.model_validate(_document(file))
     except ValidationError as error:
-        problems = [str(_problem(file, details)) for details in error.errors()]
-        raise ConfigError("\n".join(problems)) from None  # pydantic's own text shows expanded values
+        raise ConfigError(
+            "\n".join(_problems(file, error.errors()))
+        ) from None  # pydantic's own text shows expanded values
     _check_providers(file, config)
     _check_symbols(file, config)
+    _check_hours(file, config)
     placed = config.model_copy(update={"path": named.absolute() if named else None})
     providers = {name: _rooted(settings, placed.folder) for name, settings in config.providers.items()}
     places = {name: _placed(getattr(config, name), placed.folder) for name in PLACES}
     if places["reports"].is_relative_to(places["lake"]):
-        raise file.error(("reports",), f"expected a folder outside the lake, was {file.was(('reports',))}")
+        place: Place = ("reports",) if ("reports",) in file.written else ("lake",)
+        raise file.error(place, f"expected reports in a folder outside the lake, was {file.was(place)}")
+    if "?" in str(places["catalog"]):  # where the path in the URL of a database ends
+        raise file.error(("catalog",), f"expected a path without ?, was {str(places['catalog'])!r}")
     markets = _amended(config.markets, places["waivers"], places["repairs"])
     return placed.model_copy(update={**places, "providers": providers, "markets": markets})
 
@@ -568,8 +580,12 @@ def _warn_of_legacy_variables() -> None:
 
 
 def _spelled(key: str, place: Place) -> str:
-    """Kebab-case is accepted for every key of ours; below a provider's options keys are data (columns, faults)."""
-    return key if place[:1] == ("providers",) and len(place) > 2 else key.replace("-", "_")
+    """Kebab-case is accepted for every key of ours, all of which are lower case.
+
+    Keys of a provider's options (columns, faults) and of listings (symbols) are data.
+    """
+    is_data = (place[:1] == ("providers",) and len(place) > 2) or place[2:] == ("listings",)
+    return key if is_data or not key.islower() else key.replace("-", "_")
 
 
 def _check_version(file: MarkedDocument) -> None:
@@ -661,6 +677,25 @@ def _check_symbols(file: MarkedDocument, config: Config) -> None:
             warnings.warn(f"{unknown}: it holds what is left of one that was taken out", UserWarning, stacklevel=3)
 
 
+def _check_hours(file: MarkedDocument, config: Config) -> None:
+    for name, market in config.markets.items():
+        if market.extended_hours is None:
+            continue
+        place: Place = ("markets", name, "extended_hours")
+        first, last = market.extended_hours
+        was = f"was {first:%H:%M} to {last:%H:%M}"
+        try:
+            table = market.sessions.table
+        except ValueError as error:  # the calendar does not go back so far
+            raise file.error(("markets", name, "start"), str(error)) from error
+        begins, ends = table["window_start"], table["window_end"]
+        longer = (begins < table["open"]) | (ends > table["close"])
+        if longer.sum() * 2 < table.height:  # a day that ends early is no evidence
+            raise file.error(place, f"expected hours that begin before most sessions or end after them, {was}")
+        if (ends > begins.shift(-1)).any():
+            raise file.error(place, f"expected hours that end before the next session begins, {was}")
+
+
 MODELS: Mapping[Place, type[BaseModel]] = {
     ("*",): Config,
     ("alerts", "*"): Alerts,
@@ -686,13 +721,21 @@ EXPECTED: Mapping[str, str] = {
     "path_type": "a folder",
     "string_type": "text",
     "too_long": "fewer items",
-    "too_short": "at least one",
+    "too_short": "at least one, was none",
     "tuple_type": "a list",
 }
 """pydantic's error type → what was expected, where its own words speak of Python."""
 
 
+def _problems(file: MarkedDocument, errors: Sequence[ErrorDetails]) -> list[str]:
+    """A line for each problem. A list whose items are refused is told as too short besides, which is no other one."""
+    outer = {error["loc"][:end] for error in errors for end in range(len(error["loc"]))}
+    told = [error for error in errors if error["type"] != "too_short" or error["loc"] not in outer]
+    return [str(_problem(file, error)) for error in told]
+
+
 def _problem(file: MarkedDocument, details: ErrorDetails) -> ConfigError:
+    is_key = details["loc"][-1:] == ("[key]",)
     place: Place = tuple(part for part in details["loc"] if part != "[key]")
     kind = details["type"]
     if kind == "extra_forbidden":
@@ -701,7 +744,8 @@ def _problem(file: MarkedDocument, details: ErrorDetails) -> ConfigError:
         message = str(details["ctx"]["error"])
     else:
         message = f"expected {EXPECTED.get(kind, details['msg'].removeprefix('Input should be '))}"
-    return file.error(place, message if ", was " in message else f"{message}, was {file.was(place)}")
+    was = repr(place[-1]) if is_key else file.was(place)
+    return file.error(place, message if ", was " in message else f"{message}, was {was}")
 
 
 def _unknown_key(file: MarkedDocument, place: Place) -> ConfigError:

@@ -9,6 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, f
 
 FOREVER = "forever"
 DAYS_OF_UNIT: Mapping[str, int] = {"": 1, "d": 1, "m": 30, "y": 365}
+LONGEST_AGE = timedelta(days=1000 * DAYS_OF_UNIT["y"])
+"""Before the first of all dates there are no bars to keep."""
+
 MINUTE_LABEL = "1m"
 MINUTES_KEPT = ("raw_bars_1m", "bars_1m", "quarantined_bars_1m", "superseded_bars_1m", "second_bars_1m")
 """Tables whose age `1m` sets; each but bars_1m may have one of its own."""
@@ -17,14 +20,23 @@ MINUTES_KEPT = ("raw_bars_1m", "bars_1m", "quarantined_bars_1m", "superseded_bar
 def age(text: str) -> timedelta | None:
     """`2y`, `18m`, `30d` or `30` as a span of days: a month is 30 and a year 365; None for `forever`.
 
-    Raises `ValueError` for anything else.
+    Raises `ValueError` for anything else, and above 1000 years.
     """
     if text == FOREVER:
         return None
     match = re.fullmatch(r"(\d{1,5})([dmy]?)", text, re.ASCII)
     if match is None:
         raise ValueError("expected an age such as 2y, 18m, 30d, 30 (days) or forever")
-    return timedelta(days=int(match[1]) * DAYS_OF_UNIT[match[2]])
+    span = timedelta(days=int(match[1]) * DAYS_OF_UNIT[match[2]])
+    if span > LONGEST_AGE:
+        raise ValueError("expected an age of at most 1000y")
+    return span
+
+
+def check_order(start: date | None, end: date | None) -> None:
+    """Raise `ValueError` unless the end of a half-open span, where both are given, comes after its start."""
+    if start is not None and end is not None and end <= start:
+        raise ValueError(f"expected an end after {start.isoformat()}, was {end.isoformat()}")
 
 
 def _age(value: object) -> object:
@@ -67,6 +79,11 @@ class Hold(_Settings):
     symbols: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     start: Day | None = None
     end: Day | None = None
+
+    @model_validator(mode="after")
+    def _ends_after_its_start(self) -> "Hold":
+        check_order(self.start, self.end)
+        return self
 
     def covers(self, symbol: str) -> bool:
         return not self.symbols or symbol in self.symbols

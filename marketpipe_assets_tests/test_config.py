@@ -264,9 +264,17 @@ def test_lake_is_relative_to_the_file(tmp_path: Path) -> None:
             "markets.shares.halts.0.symbols.0: expected a symbol of shares (did you mean AAPL?), was 'APPL'",
         ),
         ("listings: {AAPL: {frist: 2024-01-03}}", "listings.AAPL.frist: unknown key (did you mean first?)"),
+        (
+            "listings: {AAPL: {first: 2024-02-01, end: 2024-01-05}}",
+            "marketpipe.yaml:11: markets.shares.listings.AAPL: expected an end after 2024-02-01, was 2024-01-05",
+        ),
         ("listings: {APPL: {first: 2024-01-03}}", "expected a symbol of shares (did you mean AAPL?), was 'APPL'"),
         ("extended_hours: [4, 20:00]", "expected a local time such as 09:30, was '4'"),
         ("extended_hours: [20:00, 04:00]", "expected two times with the earlier one first, was 'a list'"),
+        (
+            "extended_hours: [10:00, 15:00]",
+            "extended_hours: expected hours that begin before most sessions or end after them, was 10:00 to 15:00",
+        ),
         ("extended_hours: [04:00]", "markets.shares.extended_hours.1: expected a value, was missing"),
         ("extended_hours: [04:00, 09:30, 20:00]", "extended_hours: expected fewer items"),
         ("max_quarantined_share: 5", "expected less than or equal to 1, was '5'"),
@@ -299,7 +307,7 @@ def test_what_a_market_may_not_say_is_refused_with_line_expected_and_was(
         ("provider", "synthetik", "expected a provider of this file, synthetic (did you mean synthetic?)"),
         ("symbols", "[../x]", "symbols.0: expected a symbol of "),
         ("symbols", "[A|B]", "symbols.0: expected a symbol of "),
-        ("symbols", "[]", "symbols: expected at least one"),
+        ("symbols", "[]", "symbols: expected at least one, was none"),
         ("symbols", "AAPL", "symbols: expected a list, was 'AAPL'"),
         ("start", "2024-02-30", "start: "),
         ("start", "20240102", "expected a date such as 2024-01-02, was '20240102'"),
@@ -311,7 +319,7 @@ def test_a_wrong_value_is_refused_at_its_line(tmp_path: Path, key: str, value: s
 
 
 @pytest.mark.parametrize(
-    "name", ["Shares", "us-2x!", "1st", "main", "temp", "pg_catalog", "information_schema", "class"]
+    "name", ["Shares", "us-2x!", "1st", "main", "memory", "temp", "pg_catalog", "information_schema", "class"]
 )
 def test_market_names_that_dagster_or_sql_cannot_use_are_refused(tmp_path: Path, name: str) -> None:
     assert "marketpipe.yaml:5: markets." in refusal(tmp_path, TOP + MARKET.replace("shares", name))
@@ -337,6 +345,52 @@ def test_market_names_that_dagster_or_sql_cannot_use_are_refused(tmp_path: Path,
 )
 def test_a_file_of_another_shape_is_refused(tmp_path: Path, text: str, message: str) -> None:
     assert message in refusal(tmp_path, text)
+
+
+def test_a_name_that_is_refused_is_told_once_and_as_it_is_written(tmp_path: Path) -> None:
+    said = refusal(tmp_path, TOP + MARKET.replace("shares", "US-Stocks"))
+
+    assert said == (
+        "marketpipe.yaml:5: markets.US-Stocks: expected a name of lower-case letters, digits and _ that begins with a "
+        "letter, was 'US-Stocks'"
+    )
+
+
+def test_a_list_whose_only_item_is_refused_is_not_told_as_empty_besides(tmp_path: Path) -> None:
+    said = refusal(tmp_path, market_where("symbols", "[../x]"))
+
+    assert said.startswith("marketpipe.yaml:9: markets.shares.symbols.0: expected a symbol of 1 to 32 ")
+    assert "\n" not in said
+
+
+def test_the_symbol_of_a_listing_may_have_a_dash(tmp_path: Path) -> None:
+    text = market_where("symbols", "[brk-b]") + "    listings: {brk-b: {first: 2024-02-01}}\n"
+
+    assert list(config_of(tmp_path, text).markets["shares"].listings) == ["brk-b"]
+
+
+@pytest.mark.parametrize(
+    ("hours", "message"),
+    [
+        (
+            "[04:00, 18:00]",
+            "extended_hours: expected hours that end before the next session begins, was 04:00 to 18:00",
+        ),
+        ("[04:00, 16:00]", "extended_hours: expected hours that begin before most sessions or end after them, was "),
+    ],
+)
+def test_extended_hours_of_an_overnight_calendar_lie_between_its_sessions(
+    tmp_path: Path, hours: str, message: str
+) -> None:
+    text = TOP + MARKET.replace("XNYS", "CMES").replace("equity", "future") + f"    extended_hours: {hours}\n"
+
+    assert message in refusal(tmp_path, text)
+
+
+def test_extended_hours_need_a_calendar_that_goes_back_to_the_start(tmp_path: Path) -> None:
+    text = market_where("start", "1910-01-03").replace("XNYS", "XKRX") + "    extended_hours: [04:00, 20:00]\n"
+
+    assert "markets.shares.start: expected sessions of XKRX from " in refusal(tmp_path, text)
 
 
 def test_keys_that_differ_only_in_dashes_are_the_same_key(tmp_path: Path) -> None:
@@ -684,4 +738,17 @@ def test_a_market_cannot_have_amendments_of_its_own(tmp_path: Path) -> None:
 def test_reports_cannot_lie_in_the_lake(tmp_path: Path) -> None:
     said = refusal(tmp_path, f"lake: ./lake\nreports: ./lake/reports\n{TOP}{MARKET}")
 
-    assert said == "marketpipe.yaml:2: reports: expected a folder outside the lake, was './lake/reports'"
+    assert said == "marketpipe.yaml:2: reports: expected reports in a folder outside the lake, was './lake/reports'"
+
+
+def test_a_lake_that_holds_what_lies_beside_it_is_told_by_its_own_key(tmp_path: Path) -> None:
+    assert refusal(tmp_path, f"lake: .\n{TOP}{MARKET}") == (
+        "marketpipe.yaml:1: lake: expected reports in a folder outside the lake, was '.'"
+    )
+    assert refusal(tmp_path, f"lake: ''\n{TOP}{MARKET}") == "marketpipe.yaml:1: lake: expected a folder, was empty"
+
+
+def test_a_catalogue_below_a_folder_whose_name_has_a_question_mark_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "really?").mkdir()
+
+    assert "marketpipe.yaml:1: catalog: expected a path without ?, was '" in refusal(tmp_path / "really?", TOP + MARKET)

@@ -57,6 +57,11 @@ def test_hold_is_of_some_symbols_or_all(tmp_path: Path) -> None:
         ("retention: {1m: 2w}", "expected an age such as 2y, 18m, 30d, 30 (days) or forever, was '2w'"),
         ("retention: {4h: 2y}", "expected an age for 1m, 5m, 15m, 1h, 1d, raw_bars_1m"),
         ("hold: [{symbols: AAPL}]", "expected a value, was missing"),
+        ("retention: {1m: 2100y}", "markets.shares.retention.1m: expected an age of at most 1000y, was '2100y'"),
+        (
+            "hold: [{reason: x, start: 2024-03-31, end: 2024-03-01}]",
+            "markets.shares.hold.0: expected an end after 2024-03-31, was 2024-03-01",
+        ),
         ("hold: [{reason: x, until: 2024-01-02}]", "unknown key; expected one of reason, symbols, start, end"),
         ("schedules: {morning: 6}", "expected a local time such as 09:30, was '6'"),
         ("schedules: {enable: true}", "unknown key (did you mean enabled?)"),
