@@ -1,6 +1,7 @@
 """Read waivers.yml and repairs.yml: each entry checked against the markets, each error with its line."""
 
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,6 +16,9 @@ T = TypeVar("T")
 
 WAIVER_KEYS = ("market", "symbol", "first", "last", "rule", "reason", "author", "expires")
 REPAIR_KEYS = ("market", "symbol", "ts", "set", "reason", "author")
+
+MOST, MOST_TRADES = sys.float_info.max, 2**63 - 1
+"""What a column of floats and one of 64-bit integers can hold."""
 
 
 class Scope(NamedTuple):
@@ -180,4 +184,7 @@ def _value(entry: _Entry, column: str, value: JsonValue) -> float | None:
     if not isinstance(value, str) or not re.fullmatch(written, value):
         kind = "a whole number" if whole else "a number"
         raise entry.error(("set", column), f"expected {kind}, was {entry.was('set', column)}")
-    return int(value) if whole else float(value)
+    number = int(value) if whole else float(value)
+    if abs(number) > (MOST_TRADES if whole else MOST):
+        raise entry.error(("set", column), f"expected a number that the column can hold, was {value!r}")
+    return number

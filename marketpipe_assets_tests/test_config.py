@@ -714,6 +714,12 @@ def test_a_waiver_that_cannot_be_used_is_refused_with_its_line(tmp_path: Path, o
         ("101.5", "a lot", "repairs.yml:3: 0.set.high: expected a number, was 'a lot'"),
         ("101.5", "null", "repairs.yml:3: 0.set.high: expected a number, was 'null'"),
         ("trade_count: 12", "trade_count: 1.5", "repairs.yml:3: 0.set.trade_count: expected a whole number, was '1.5'"),
+        ("101.5", "1e400", "repairs.yml:3: 0.set.high: expected a number that the column can hold, was '1e400'"),
+        (
+            "trade_count: 12",
+            "trade_count: 99999999999999999999",
+            "repairs.yml:3: 0.set.trade_count: expected a number that the column can hold, was '99999999999999999999'",
+        ),
         ("{high: 101.5, trade_count: 12, vwap: null}", "{}", "repairs.yml:3: 0.set: expected columns and their values"),
     ],
 )

@@ -6,6 +6,7 @@ import polars as pl
 
 from marketpipe_assets.bars.quarantine import Split
 from marketpipe_assets.bars.rules import RuleSet
+from marketpipe_assets.bars.schema import TIMESTAMP
 
 AUDIT_COLUMNS: Mapping[str, pl.DataType] = {
     "symbol": pl.String(),
@@ -29,7 +30,12 @@ def audit(bars: pl.DataFrame, split: Split, rule_set: RuleSet) -> pl.DataFrame:
     broken = split.verdict != 0
     if not broken.any():
         return pl.DataFrame(schema=AUDIT_COLUMNS)
-    few = bars.with_row_index().with_columns(split.verdict.alias("verdict")).filter(broken)
+    few = (
+        bars.with_row_index()
+        .with_columns(split.verdict.alias("verdict"))
+        .filter(broken)
+        .join(_repairs(split), on=("symbol", "ts"), how="left", maintain_order="left")
+    )
     by_rule = [
         few.filter(pl.col("verdict") & (1 << number) != 0).with_columns(
             pl.lit(name).alias("rule"),
@@ -44,7 +50,7 @@ def audit(bars: pl.DataFrame, split: Split, rule_set: RuleSet) -> pl.DataFrame:
         [pl.lit(f"{name} ") + pl.col(name).cast(pl.String).fill_null("missing") for name in DETAILS],
         separator=", ",
     )
-    detail = pl.concat_str([values, _repaired(split), pl.col("waived")], separator="; ", ignore_nulls=True)
+    detail = pl.concat_str([values, pl.col("repaired"), pl.col("waived")], separator="; ", ignore_nulls=True)
     ts = pl.col("ts")
     return (
         pl.concat(by_rule, rechunk=True)  # concat_str of polars 2.1 panics on columns of several chunks
@@ -71,11 +77,9 @@ def _waived(rule: str, rule_set: RuleSet) -> pl.Expr:
     return said
 
 
-def _repaired(split: Split) -> pl.Expr:
-    said = pl.lit(None, pl.String)
-    for repair in split.mended:
-        theirs = (pl.col("symbol") == repair.symbol) & (pl.col("ts") == repair.ts)
-        said = (
-            pl.when(theirs).then(pl.lit(f"still so when repaired: {repair.reason} ({repair.author})")).otherwise(said)
-        )
-    return said
+def _repairs(split: Split) -> pl.DataFrame:
+    said = [
+        (repair.symbol, repair.ts, f"still so when repaired: {repair.reason} ({repair.author})")
+        for repair in split.mended
+    ]
+    return pl.DataFrame(said, {"symbol": pl.String, "ts": TIMESTAMP, "repaired": pl.String}, orient="row")

@@ -64,8 +64,8 @@ def split_by_rules(bars: pl.DataFrame, rule_set: RuleSet, sessions: Sessions) ->
 
 def repaired(bars: pl.DataFrame, repairs: Sequence[Repair]) -> tuple[Sequence[Repair], pl.DataFrame]:
     """The repairs whose bar is among these, and the bars with their values."""
-    keys = bars.filter(_is_repaired(bars, repairs)).select("symbol", "ts").rows() if repairs else []
-    mended = [each for each in repairs if (each.symbol, each.ts) in set(keys)]
+    keys = set(bars.filter(_is_repaired(bars, repairs)).select("symbol", "ts").iter_rows()) if repairs else set()
+    mended = [each for each in repairs if (each.symbol, each.ts) in keys]
     if not mended:
         return [], bars
     key = ("symbol", "ts")
@@ -84,7 +84,8 @@ def without_bar(
     split: Split, repairs: Sequence[Repair], sessions: Sessions, symbols: Collection[str], dates: Collection[date]
 ) -> list[Repair]:
     """The repairs of these symbols and sessions that found no bar in the split."""
-    ours = [each for each in repairs if each.symbol in symbols and each not in split.mended]
+    mended = {(each.symbol, each.ts) for each in split.mended}
+    ours = [each for each in repairs if each.symbol in symbols and (each.symbol, each.ts) not in mended]
     days = sessions.trading_days(minutes_of(pl.Series([each.ts for each in ours], dtype=TIMESTAMP)))
     owned = days_of(pl.Series(sorted(sessions.owned_dates(dates)), dtype=pl.Date))
     return [each for each, day in zip(ours, days, strict=True) if day in owned]

@@ -261,6 +261,12 @@ ACROSS_SESSIONS = frozenset({"overnight_jump"})
 """Rules that compare with the session before, which is whatever was judged together with this one: always INFO, so that
 what is stored of a session follows from that session alone."""
 
+FEWEST_BARS: Mapping[str, int] = {"stale_feed": 2, "constant_price": 2, "rising_volume": 2, "zero_volume_run": 1}
+"""Rules whose limit is how many bars come in a row → the fewest that say something."""
+
+ABOVE: Mapping[str, float] = {"non_positive_price": -inf, "impossible_tick": 1}
+"""What the limits of other rules are above, where that is not 0: from there down they would break for every bar."""
+
 WITHOUT_VOLUME = frozenset({"index", "fx"})
 """Asset classes whose vendors send no volume, or a count of ticks in its place."""
 
@@ -285,6 +291,8 @@ class RuleSet:
         if without:
             limited = ", ".join(name for name in RULES if name in LIMITS["equity"])
             raise ValueError(f"expected a rule with a limit, {limited}, was {', '.join(without)}")
+        for name, limit in self.own_limits.items():
+            _check_limit(name, limit)
         lowered = sorted(name for name in STRUCTURAL if self.severities.get(name, Severity.ERROR) != Severity.ERROR)
         if lowered:
             raise ValueError(f"expected severity ERROR for {', '.join(lowered)}: longer bars rest on it")
@@ -314,3 +322,11 @@ class RuleSet:
     @property
     def limits(self) -> Limits:
         return {**LIMITS["equity"], **LIMITS[self.asset_class], **self.own_limits}
+
+
+def _check_limit(name: str, limit: float) -> None:
+    fewest, above = FEWEST_BARS.get(name), ABOVE.get(name, 0)
+    if fewest is not None and not (limit >= fewest and limit % 1 == 0):
+        raise ValueError(f"expected a whole number of {fewest} or more as the limit of {name}, was {limit:g}")
+    if limit <= above:
+        raise ValueError(f"expected a limit above {above:g} for {name}, was {limit:g}")

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from marketpipe_assets.bars.quarantine import split_by_rules
-from marketpipe_assets.bars.rules import LIMITS, RULES, STRUCTURAL, RuleSet, Severity
+from marketpipe_assets.bars.rules import FEWEST_BARS, LIMITS, RULES, STRUCTURAL, RuleSet, Severity
 from marketpipe_assets.bars.sessions import sessions
 from marketpipe_assets_tests.bars.minutes import Bar, calendar_of, minute_bars, minute_run
 
@@ -212,6 +212,30 @@ def test_settings_of_rules_that_are_not_there_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         RuleSet("equity", severities, limits)
+
+
+@pytest.mark.parametrize(
+    ("rule", "limit", "said"),
+    [
+        ("stale_feed", 1, "expected a whole number of 2 or more as the limit of stale_feed, was 1"),
+        ("constant_price", 0, "expected a whole number of 2 or more as the limit of constant_price, was 0"),
+        ("rising_volume", 2.5, "expected a whole number of 2 or more as the limit of rising_volume, was 2.5"),
+        ("rising_volume", inf, "expected a whole number of 2 or more as the limit of rising_volume, was inf"),
+        ("zero_volume_run", 0, "expected a whole number of 1 or more as the limit of zero_volume_run, was 0"),
+        ("price_jump", -1, "expected a limit above 0 for price_jump, was -1"),
+        ("huge_volume", 0, "expected a limit above 0 for huge_volume, was 0"),
+        ("impossible_tick", 1, "expected a limit above 1 for impossible_tick, was 1"),
+    ],
+)
+def test_limits_that_would_break_for_every_bar_are_refused(rule: str, limit: float, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        RuleSet("equity", own_limits={rule: limit})
+
+
+def test_the_fewest_bars_that_a_rule_may_count_leave_good_bars_alone() -> None:
+    fewest = RuleSet("equity", own_limits=FEWEST_BARS)
+
+    assert broken(minute_bars(GOOD, ("09:31", 10, 11, 9, 10.5, 90)), fewest) == {}
 
 
 def test_an_unknown_asset_class_is_refused() -> None:
