@@ -291,8 +291,7 @@ class RuleSet:
         if without:
             limited = ", ".join(name for name in RULES if name in LIMITS["equity"])
             raise ValueError(f"expected a rule with a limit, {limited}, was {', '.join(without)}")
-        for name, limit in self.own_limits.items():
-            _check_limit(name, limit)
+        _check_limits(self.own_limits)
         lowered = sorted(name for name in STRUCTURAL if self.severities.get(name, Severity.ERROR) != Severity.ERROR)
         if lowered:
             raise ValueError(f"expected severity ERROR for {', '.join(lowered)}: longer bars rest on it")
@@ -324,9 +323,10 @@ class RuleSet:
         return {**LIMITS["equity"], **LIMITS[self.asset_class], **self.own_limits}
 
 
-def _check_limit(name: str, limit: float) -> None:
-    fewest, above = FEWEST_BARS.get(name), ABOVE.get(name, 0)
-    if fewest is not None and not (limit >= fewest and limit % 1 == 0):
-        raise ValueError(f"expected a whole number of {fewest} or more as the limit of {name}, was {limit:g}")
-    if limit <= above:
-        raise ValueError(f"expected a limit above {above:g} for {name}, was {limit:g}")
+def _check_limits(limits: Limits) -> None:
+    for name, limit in limits.items():
+        fewest, above = FEWEST_BARS.get(name), ABOVE.get(name, 0)
+        if fewest is not None and not (limit >= fewest and limit % 1 == 0):
+            raise ValueError(f"expected a whole number of {fewest} or more as the limit of {name}, was {limit:g}")
+        if limit <= above:
+            raise ValueError(f"expected a limit above {above:g} for {name}, was {limit:g}")

@@ -40,7 +40,8 @@ class Sessions:
 
     `table` has one row per session, ordered by `session_date`: `open`, `break_start`, `break_end`, `close` (UTC), the
     bounds `window_start`, `window_end` of what a market asks its provider for (the extended hours where there are
-    any, else the regular ones), and `expected_minutes` of the regular session without its breaks.
+    any, else the regular ones), and `expected_minutes` of the regular session without its breaks. A break that lasts
+    to the close ends trading: nothing is asked for, or waited for, after it has begun.
     """
 
     def __init__(self, calendar: str, start: date, end: date, extended_hours: ExtendedHours | None = None) -> None:
@@ -176,7 +177,7 @@ class Sessions:
         """
         return self.rows(dates).select(
             "session_date",
-            (pl.col("close") - pl.duration(minutes=1)).alias("last_minute"),
+            (_trading_end() - pl.duration(minutes=1)).alias("last_minute"),
             (pl.col("window_end") + delay).alias("published_at"),
         )
 
@@ -217,12 +218,16 @@ class Sessions:
 
 def _windows(extended_hours: ExtendedHours | None, timezone: str) -> tuple[pl.Expr, pl.Expr]:
     if extended_hours is None:
-        return pl.col("open").alias("window_start"), pl.col("close").alias("window_end")
+        return pl.col("open").alias("window_start"), _trading_end().alias("window_end")
     first, last = (at_local_time(pl.col("session_date"), clock, timezone) for clock in extended_hours)
     return (
         pl.min_horizontal(first, "open").alias("window_start"),
         pl.max_horizontal(last, "close").alias("window_end"),
     )
+
+
+def _trading_end() -> pl.Expr:
+    return pl.when(pl.col("break_end") == pl.col("close")).then("break_start").otherwise("close")
 
 
 def _expected_minutes() -> pl.Expr:

@@ -196,12 +196,27 @@ def test_a_trading_day_holds_the_minutes_from_its_start_to_the_next(minute: int,
         ("XNYS", None, date(2024, 11, 29), "2024-11-29 18:00"),
         ("24/7", None, date(2024, 1, 3), "2024-01-04 00:00"),
         ("CME_GLOBEX", None, date(2024, 1, 8), "2024-01-08 22:00"),
+        ("FX", None, date(2024, 7, 4), "2024-07-05 05:00"),
+        ("FX", None, date(2024, 7, 5), "2024-07-05 21:00"),
+        ("FX", (time(0), time(23, 59)), date(2024, 7, 5), "2024-07-06 05:00"),
     ],
 )
 def test_a_session_is_published_when_its_window_ends(
     calendar: str, extended: tuple[time, time] | None, day: date, instant: str
 ) -> None:
     assert sessions(calendar, *SPAN, extended).published_by(day) == utc(instant)
+
+
+def test_the_last_minute_is_the_last_one_of_trading_where_a_break_lasts_to_the_close() -> None:
+    week = sessions("FX", *SPAN)
+
+    published = week.publication([date(2024, 7, 4), date(2024, 7, 5), date(2024, 7, 7)], timedelta(hours=1))
+
+    assert published.rows() == [
+        (date(2024, 7, 4), utc("2024-07-05 04:59"), utc("2024-07-05 06:00")),
+        (date(2024, 7, 5), utc("2024-07-05 20:59"), utc("2024-07-05 22:00")),
+        (date(2024, 7, 7), utc("2024-07-08 04:59"), utc("2024-07-08 06:00")),
+    ]
 
 
 def test_a_date_without_a_session_is_an_error() -> None:

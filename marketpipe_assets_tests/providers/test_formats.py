@@ -70,12 +70,18 @@ def test_lean_times_are_wall_time_on_days_of_23_24_and_25_hours(tmp_path: Path, 
     assert times(lean(tmp_path, "equity", "usa"), "ABC") == [expected]
 
 
-def test_lean_ambiguous_hour_is_the_earlier_one(tmp_path: Path) -> None:
+def test_lean_hour_that_comes_twice_is_the_later_one_from_where_it_begins_again(tmp_path: Path) -> None:
     write_zip(
-        tmp_path / "equity/usa/minute/abc/20241103_trade.zip", **{"20241103_abc_minute_trade": "5400000,1,1,1,1,1"}
+        tmp_path / "equity/usa/minute/abc/20241103_trade.zip",
+        **{"20241103_abc_minute_trade": "5400000,1,1,1,1,1\n7140000,2,2,2,2,2\n3600000,3,3,3,3,3\n9000000,4,4,4,4,4"},
     )
 
-    assert times(lean(tmp_path, "equity", "usa"), "ABC") == [at(2024, 11, 3, 5, 30)]
+    assert times(lean(tmp_path, "equity", "usa"), "ABC") == [
+        at(2024, 11, 3, 5, 30),
+        at(2024, 11, 3, 5, 59),
+        at(2024, 11, 3, 6),
+        at(2024, 11, 3, 7, 30),
+    ]
 
 
 def test_lean_local_time_that_does_not_exist_is_refused(tmp_path: Path) -> None:
@@ -245,8 +251,92 @@ def test_csv_without_a_usable_header_counts_its_columns(tmp_path: Path) -> None:
 
 
 def test_csv_tells_a_missing_column_and_the_header(tmp_path: Path) -> None:
-    with pytest.raises(BadFile, match="expected one column each named c, its header is t, o, h, l, C"):
-        csv(tmp_path, "t,o,h,l,C\n2024-07-02T09:00Z,1,1,1,1\n")
+    with pytest.raises(BadFile, match="expected one column each named 'c', its header is 't', 'o', 'h', 'l', ' c'"):
+        csv(tmp_path, "t,o,h,l, c\n2024-07-02T09:00Z,1,1,1,1\n")
+
+
+@pytest.mark.parametrize(
+    ("above", "settings", "line"),
+    [
+        ("", {"header": False, "columns": {"ts": "0", "open": "1", "high": "2", "low": "3", "close": "4"}}, 3),
+        ("t,o,h,l,c\n", {}, 4),
+        ("t,o,h,l,c\n\n\n", {}, 6),
+        ("by\nmail\nt,o,h,l,c\n", {"skip_rows": 2}, 6),
+    ],
+)
+def test_csv_tells_the_line_of_the_file(tmp_path: Path, above: str, settings: dict[str, Any], line: int) -> None:
+    good = "2024-07-02T09:00Z,1,1,1,1\n"
+
+    with pytest.raises(BadFile, match=f"expected a number as close, line {line} has 'x'"):
+        csv(tmp_path, f"{above}{good}{good}2024-07-02T09:02Z,1,1,1,x\n", **settings)
+
+
+def test_csv_whose_lines_end_without_a_line_feed_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "A.csv").write_bytes(b"t,o,h,l,c\r2024-07-02T09:00Z,1,1,1,1\r")
+    columns = {"ts": "t", **OHLC}
+    provider = FilesProvider(format="csv", root=str(tmp_path), path="{symbol}.csv", columns=columns, label="start")
+
+    with pytest.raises(
+        BadFile, match=r"A.csv: expected rows that end with a line feed, was a first one with: new-line"
+    ):
+        provider.minute_bars(["A"], *YEARS)
+
+
+def berlin(*local: str) -> str:
+    """Rows of 2024-10-27, on which the hour from 02:00 to 03:00 comes twice, and of the days around."""
+    return "t,o,h,l,c\n" + "".join(f"2024-10-{time},1,1,1,1\n" for time in local)
+
+
+@pytest.mark.parametrize(
+    ("local", "expected"),
+    [
+        (("27 01:59", "27 02:00", "27 02:59", "27 02:00", "27 02:59", "27 03:00"), (-1, 0, 59, 60, 119, 120)),
+        (("26 12:00", "27 02:10", "27 02:50", "27 02:20", "27 05:00"), (-840, 10, 50, 80, 240)),
+        (("27 02:58", "27 02:59", "27 03:00"), (118, 119, 120)),
+        (("27 02:10", "27 02:59", "27 03:00", "27 03:02"), (70, 119, 120, 122)),
+        (("27 01:59", "27 02:00", "27 02:10"), (-1, 0, 10)),
+        (("27 01:59", "27 02:00", "27 02:10", "27 04:00"), (-1, 0, 10, 180)),
+    ],
+)
+def test_the_hour_that_comes_twice_is_told_apart_by_the_order_of_rows_and_by_those_around(
+    tmp_path: Path, local: Sequence[str], expected: Sequence[int]
+) -> None:
+    bars = csv(tmp_path, berlin(*local), timezone="Europe/Berlin")
+
+    since = (bars["ts"] - at(2024, 10, 27)).dt.total_minutes()
+    assert since.to_list() == list(expected)
+
+
+def test_the_hour_that_comes_twice_is_told_apart_for_each_symbol(tmp_path: Path) -> None:
+    local = [f"27 {time}" for time in ("01:59", "02:00", "02:59", "02:00", "02:59", "03:00")]
+    rows = [f"2024-10-{time},1,1,1,1,{symbol}\n" for time in local for symbol in "BA"]
+    (tmp_path / "all.csv").write_text("t,o,h,l,c,s\n" + "".join(rows))
+    columns = {"ts": "t", "symbol": "s", **OHLC}
+    provider = FilesProvider(
+        format="csv", root=str(tmp_path), path="all.csv", columns=columns, label="start", timezone="Europe/Berlin"
+    )
+
+    bars = provider.minute_bars(["A", "B"], *YEARS)
+
+    since = (bars["ts"] - at(2024, 10, 27)).dt.total_minutes().to_list()
+    assert since == [-1, 0, 59, 60, 119, 120] * 2
+
+
+@pytest.mark.parametrize(
+    "local",
+    [
+        ("27 02:00",),
+        ("27 01:59", "27 02:00", "27 02:59", "27 03:00"),
+        ("27 01:30", "27 02:00", "27 02:30", "27 03:30"),
+        ("27 02:30", "27 02:20", "27 02:10", "27 02:00"),
+    ],
+)
+def test_an_hour_that_comes_twice_and_is_not_told_apart_is_refused(tmp_path: Path, local: Sequence[str]) -> None:
+    with pytest.raises(
+        BadFile,
+        match=r"A.csv: expected UTC, times with an offset, or .*, was 2024-10-27 02:.., which comes twice in Eur",
+    ):
+        csv(tmp_path, berlin(*local), timezone="Europe/Berlin")
 
 
 def test_csv_symbols_that_look_like_nulls_and_booleans_survive(tmp_path: Path) -> None:

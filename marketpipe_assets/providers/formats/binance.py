@@ -81,8 +81,8 @@ class Binance(Reader):
         if list(members) != [expected]:
             raise BadFile(f"{file.path}: expected the member {expected}, was {', '.join(members)}")
         content = members[expected]
-        body = content if content[:1].isdigit() else content.partition(b"\n")[2]
-        return Text(f"{file.path} ({expected})", body)
+        name = f"{file.path} ({expected})"
+        return Text(name, content) if content[:1].isdigit() else Text(name, content.partition(b"\n")[2], above=1)
 
 
 def _planned(symbol: str, days: Sequence[str], listed: Mapping[tuple[str, str], Path]) -> list[Archive]:

@@ -87,13 +87,21 @@ class Csv(Mapped):
         content = file_bytes(file.path, self.settings.limits).removeprefix(b"\xef\xbb\xbf")
         body = content.split(b"\n", self.settings.skip_rows)[-1] if self.settings.skip_rows else content
         first, _, below = body.partition(b"\n")
-        cells = next(csv.reader([first.decode(errors="replace").strip("\r")]), [])
+        try:
+            cells = next(csv.reader([first.decode(errors="replace").strip("\r")]), [])
+        except csv.Error as error:  # lines that end in \r alone are one line
+            raise BadFile(
+                f"{file.path}: expected rows that end with a line feed, was a first one with: {error}"
+            ) from error
         header = tuple(cells) if self.settings.header else tuple(str(position) for position in range(len(cells)))
         wrong = [name for name in columns.values() if header.count(name) != 1]
         if wrong:
-            expected = f"expected one column each named {', '.join(wrong)}"
-            raise BadFile(f"{file.path}: {expected}, its header is {', '.join(header)}")
-        return Sheet(header, Text(str(file.path), below if self.settings.header else body))
+            expected = f"expected one column each named {', '.join(map(repr, wrong))}"
+            raise BadFile(f"{file.path}: {expected}, its header is {', '.join(map(repr, header))}")
+        above = content.count(b"\n") - body.count(b"\n")
+        if not self.settings.header:
+            return Sheet(header, Text(str(file.path), body, above))
+        return Sheet(header, Text(str(file.path), below, above + 1))
 
 
 def _schema(

@@ -11,6 +11,7 @@ import polars as pl
 from marketpipe_assets.bars.schema import PRICES
 from marketpipe_assets.providers.base import BadFile, BadRequest
 from marketpipe_assets.providers.formats.archive import zip_members
+from marketpipe_assets.providers.formats.local import utc_times
 from marketpipe_assets.providers.formats.minutes import check_cadence
 from marketpipe_assets.providers.formats.prices import descaled
 from marketpipe_assets.providers.formats.reader import (
@@ -232,8 +233,8 @@ class Lean(Reader):
     def _timed(self, rows: pl.DataFrame, pieces: Sequence[Piece], names: Sequence[str]) -> pl.DataFrame:
         midnights = pl.Series([piece.day for piece in pieces]).cast(pl.Datetime("us"))
         wall = pl.lit(midnights).gather(pl.col("file")) + pl.duration(milliseconds="ms")
-        zoned = wall.dt.replace_time_zone(self.source.timezone, ambiguous="earliest", non_existent="null")
-        timed = rows.with_columns(ts=zoned.dt.convert_time_zone("UTC"))
+        local = rows.with_columns(wall.alias("local"), series=pl.col("file"))
+        timed = rows.with_columns(utc_times(local, self.source.timezone, names).alias("ts"))
         wrong = timed.filter(~pl.col("ms").is_between(0, _DAY_MS - 1) | pl.col("ts").is_null()).head(1)
         if wrong.height:
             file, ms = wrong.select("file", "ms").row(0)

@@ -12,6 +12,7 @@ import polars as pl
 
 from marketpipe_assets.bars.schema import PRICES
 from marketpipe_assets.providers.base import BadFile
+from marketpipe_assets.providers.formats.local import utc_times
 from marketpipe_assets.providers.formats.minutes import UNITS, check_cadence, check_dates, check_unit
 from marketpipe_assets.providers.formats.prices import descaled
 from marketpipe_assets.providers.formats.reader import (
@@ -76,7 +77,7 @@ class Mapped(Reader):
         self.label = LABELS[settings.label]
         self.template = settings.path or ""
         self.zone = settings.timezone or "UTC"
-        self.parts = _template_fields(self.template)
+        self.parts = _template_fields("path", self.template)
         _check_columns(self.columns, self.parts)
 
     def bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
@@ -140,7 +141,7 @@ class Mapped(Reader):
         if not isinstance(times.dtype, pl.Datetime):
             raise BadFile(f"{names[0]}: expected times as text, integers or date-times, was {times.dtype}")
         if times.dtype.time_zone is None:
-            times = self._localized(times, names)
+            times = self._localized(rows.with_columns(local=times, series=pl.col("symbol")), names)
         return times.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
 
     def _from_integers(self, rows: pl.DataFrame, names: Sequence[str]) -> pl.Series:
@@ -152,10 +153,10 @@ class Mapped(Reader):
         micros = rows["ts"].cast(pl.Int64) * (factor // 1000) if factor >= 1000 else rows["ts"].cast(pl.Int64) // 1000
         return micros.cast(pl.Datetime("us", "UTC"))
 
-    def _localized(self, times: pl.Series, names: Sequence[str]) -> pl.Series:
+    def _localized(self, rows: pl.DataFrame, names: Sequence[str]) -> pl.Series:
         if self.settings.timezone is None:
             raise BadFile(f"{names[0]}: its times have no offset: expected the setting `timezone`")
-        return times.dt.replace_time_zone(self.settings.timezone, ambiguous="earliest", non_existent="null")
+        return utc_times(rows, self.settings.timezone, names)
 
     def _expected_time(self) -> str:
         return self.settings.time_format or self.settings.unit or "ISO 8601, the same form in each row"
@@ -169,25 +170,31 @@ def require_prices(rows: pl.DataFrame, names: Sequence[str]) -> None:
     require_finite(rows, names, [name for name in rows.columns if name in READ_COLUMNS])
 
 
-def _template_fields(template: str) -> dict[str, list[str]]:
+def _template_fields(key: str, template: str) -> dict[str, list[str]]:
     path = PurePosixPath(template)
     if not template or path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"path: expected a path below root such as {{symbol}}/{{date:%Y-%m-%d}}.csv, was {template!r}")
+        raise ValueError(
+            f"{key}: expected a path below root such as {{symbol}}/{{date:%Y-%m-%d}}.csv, was {template!r}"
+        )
+    expected = f"{key}: expected {{symbol}} and {{date:%Y-%m-%d}} as fields"
     fields: dict[str, list[str]] = {}
-    for _, name, pattern, _ in string.Formatter().parse(template):
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"{expected}, was {template!r}: {error}") from error
+    for _, name, pattern, conversion in parts:
         if name is None:
             continue
-        if name not in ("symbol", "date") or (name == "date") != bool(pattern):
-            raise ValueError(
-                f"path: expected {{symbol}} and {{date:%Y-%m-%d}} as fields, was {{{name}}} in {template!r}"
-            )
-        fields.setdefault(name, []).append(pattern or "")
+        field = f"{name}!{conversion}" if conversion else name
+        if field not in ("symbol", "date") or (field == "date") != bool(pattern):
+            raise ValueError(f"{expected}, was {{{field}}} in {template!r}")
+        fields.setdefault(field, []).append(pattern or "")
     return fields
 
 
 def check_daily(template: str, columns: Mapping[str, str]) -> None:
     """Raise `ValueError` unless files of daily bars are described whole: a path by symbol, `date` and prices."""
-    fields = _template_fields(template)
+    fields = _template_fields("daily_path", template)
     known = {"date", *PRICES, "volume", "trade_count", "vwap"}
     missing, unknown = sorted({"date", *PRICES} - columns.keys()), sorted(columns.keys() - known)
     if fields.keys() != {"symbol"}:

@@ -10,10 +10,11 @@ from marketpipe_assets.providers.base import BadFile
 
 
 class Text(NamedTuple):
-    """A delimited text without a header, and the name messages give it."""
+    """A delimited text without a header, the name messages give it, and how many lines of its file stand above."""
 
     name: str
     content: bytes
+    above: int = 0
 
 
 def rows_of(texts: Sequence[Text], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
@@ -73,12 +74,13 @@ def _rows_of_one(text: Text, body: bytes, schema: Mapping[str, pl.DataType]) -> 
     rows = _read(body, schema)
     ragged = b'"' not in body and body.count(b",") != body.count(b"\n") * (len(schema) - 1)
     if rows is None or ragged:
-        raise BadFile(f"{text.name}: {_fault(body, schema)}")
+        first = text.above + 1 + text.content[: text.content.find(body[:1])].count(b"\n")
+        raise BadFile(f"{text.name}: {_fault(body, schema, first)}")
     return rows
 
 
-def _fault(body: bytes, schema: Mapping[str, pl.DataType]) -> str:
-    for number, line in enumerate(body.decode(errors="replace").splitlines(), 1):
+def _fault(body: bytes, schema: Mapping[str, pl.DataType], first: int) -> str:
+    for number, line in enumerate(body.decode(errors="replace").splitlines(), first):
         cells = line.split(",")
         if len(cells) != len(schema):
             return f"expected {len(schema)} columns, line {number} has {len(cells)}: {line[:80]!r}"
