@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 
 class ProviderError(Exception):
-    """A provider could not answer. Nothing of the answer may be stored.
+    """A provider could not answer. Nothing of the answer may be stored, but for the `part` of an `OutOfRange`.
 
     ProviderError
     ├── Transient       timeout, 5xx, 408, 499, a broken connection: the same request may work later
@@ -65,11 +65,21 @@ class OutOfTime(ProviderError):
 
 
 class OutOfRange(ProviderError):
-    """The vendor has no data for the time asked for; what it has ends at `available_end`, where it says so."""
+    """The vendor has no data for the time asked for; what it has ends at `available_end`, where it says so.
 
-    def __init__(self, message: str, retry_at: datetime | None = None, available_end: datetime | None = None) -> None:
+    `part` are bars of the range that it does have, as `minute_bars` gives them, where its settings want them kept.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        retry_at: datetime | None = None,
+        available_end: datetime | None = None,
+        part: pl.DataFrame | None = None,
+    ) -> None:
         super().__init__(message, retry_at)
         self.available_end = available_end
+        self.part = part
 
 
 class Malformed(ProviderError):

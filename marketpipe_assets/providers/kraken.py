@@ -76,13 +76,15 @@ class KrakenProvider(HttpProvider):
     """Symbols are `BTC/USD` or `BTC-USD`, or as Kraken spells them: `XBTUSD`.
 
     Kraken tells the newest 720 minutes and no others: a range that begins before them is refused whole. Ingest before
-    they are gone, or name another provider for what is older.
+    they are gone, or name another provider for what is older. Sessions of more than 12 hours are never told whole:
+    with `parts` the minutes that are left of one are kept where no other provider has the session, and those that are
+    gone are missing from it as from any other.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         asset_classes=("crypto",),
         feeds=(FEED,),
-        history="the newest 720 minutes",
+        history="the newest 720 minutes: of sessions of more than 12 hours the end",
         times="seconds, start of the bar; no end of a range; minutes without a trade are rows without volume",
         page_size=NEWEST,
         symbols_per_request=1,
@@ -93,6 +95,7 @@ class KrakenProvider(HttpProvider):
     hosts: ClassVar[tuple[str, ...]] = ("api.kraken.com",)
 
     name: str = Field(default="kraken", description="Name of the provider, kept with each bar")
+    parts: bool = Field(default=False, description="Keep what is left of sessions that began before 720 minutes")
 
     def failure(self, answer: Answer) -> ProviderError | None:
         """Errors come with status 200, in `error`."""
@@ -118,20 +121,27 @@ class KrakenProvider(HttpProvider):
         end = closed_before(end)
         if start >= end:
             return empty(VENDOR_COLUMNS)
-        told = [self._newest(symbol, start) for symbol in dict.fromkeys(symbols)]  # one a second is the quota
-        bars = pl.concat([empty(VENDOR_COLUMNS), *told]).filter(pl.col("ts").is_between(start, end, closed="left"))
+        # one a second is the quota, so a pair that is out of reach is told before the next one is asked for
+        told = {symbol: self._candles(symbol, start, end) for symbol in dict.fromkeys(symbols)}
+        # The last one is the minute that is running, or was when Kraken answered.
+        parts = [self._frame(symbol, candles[:-1]) for symbol, candles in told.items()]
+        bars = pl.concat([empty(VENDOR_COLUMNS), *parts]).filter(pl.col("ts").is_between(start, end, closed="left"))
         traded = bars.filter((pl.col("volume") != 0) | (pl.col("trade_count") != 0))
         self.count_filler(bars.height - traded.height)
+        first = max(map(_reach, told.values()), default=start)
+        if _is_before(start, first):
+            raise self._out_of_range(start, first, traded)
         return traded
 
-    def _newest(self, symbol: str, start: datetime) -> pl.DataFrame:
+    def _candles(self, symbol: str, start: datetime, end: datetime) -> list[Candle]:
         request = Request("/0/public/OHLC", {"pair": _spelled(symbol), "interval": 1})
-        candles = self._candles(symbol, self.fetch(request, Candles).result)
-        self._check_reach(candles, start)
-        # The last one is the minute that is running, or was when Kraken answered.
-        return self._frame(symbol, candles[:-1])
+        candles = self._checked(symbol, self.fetch(request, Candles).result)
+        first = _reach(candles)
+        if _is_before(start, first) and not (self.parts and first < end):
+            raise self._out_of_range(start, first)
+        return candles
 
-    def _candles(self, symbol: str, result: Mapping[str, list[Candle] | int]) -> list[Candle]:
+    def _checked(self, symbol: str, result: Mapping[str, list[Candle] | int]) -> list[Candle]:
         last = result.get("last")
         found = [candles for candles in result.values() if isinstance(candles, list)]
         if len(found) != 1 or not found[0] or not isinstance(last, int):
@@ -144,15 +154,13 @@ class KrakenProvider(HttpProvider):
             raise Malformed(f"{self.name}: expected bars of {symbol} until {_instant(last)}, was {_instant(newest)}")
         return found[0]
 
-    def _check_reach(self, candles: Sequence[Candle], start: datetime) -> None:
-        told = min(candle.time for candle in candles)
-        # Where fewer are told, the pair is younger; the reach of the vendor is the same.
-        first = _instant(min(told, candles[-1].time - (NEWEST - 1) * 60))
-        if start <= first - timedelta(minutes=1):
-            raise OutOfRange(
-                f"{self.name}: expected a start of {first} or later (Kraken tells the newest {NEWEST} minutes only, "
-                f"whatever it is asked), was {start}; name another provider for older ones"
-            )
+    def _out_of_range(self, start: datetime, first: datetime, part: pl.DataFrame | None = None) -> OutOfRange:
+        return OutOfRange(
+            f"{self.name}: expected a start of {first} or later (Kraken tells the newest {NEWEST} minutes only, "
+            f"whatever it is asked), was {start}; name another provider for older ones, or set `parts` to keep what is "
+            "left of a session",
+            part=part,
+        )
 
     def _frame(self, symbol: str, candles: Sequence[Candle]) -> pl.DataFrame:
         texts = {name: [getattr(candle, name) for candle in candles] for name in (*PRICES, "volume", "vwap")}
@@ -178,6 +186,16 @@ def _errors(answer: Answer) -> list[str]:
         return msgspec.json.decode(answer.body, type=Envelope).error
     except msgspec.DecodeError:
         return []
+
+
+def _reach(candles: Sequence[Candle]) -> datetime:
+    told = min(candle.time for candle in candles)
+    # Where fewer are told, the pair is younger; the reach of the vendor is the same.
+    return _instant(min(told, candles[-1].time - (NEWEST - 1) * 60))
+
+
+def _is_before(start: datetime, first: datetime) -> bool:
+    return start <= first - timedelta(minutes=1)
 
 
 def _spelled(symbol: str) -> str:

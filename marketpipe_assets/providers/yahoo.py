@@ -1,5 +1,6 @@
 """Minute bars of Yahoo's charts: unofficial, of the last 30 days, without a key. Needs the extra `yahoo`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, ClassVar
@@ -33,6 +34,9 @@ REASONS: Mapping[str, type[ProviderError]] = {
     "No data found": NotFound,
 }
 """Words of an error → what it means, the first that is found; others are a request Yahoo does not take."""
+
+SHARE_CLASS = re.compile(r"^([A-Z]+)\.([A-C])$")
+"""A share and its class. Exchanges whose suffix is one letter have others: .L, .T, .F, .V."""
 
 NO_BARS = "Data doesn't exist"
 """How Yahoo says that a window holds nothing, in place of a chart without times."""
@@ -93,7 +97,9 @@ class RefusedChart(msgspec.Struct):
 
 
 class YahooProvider(HttpProvider):
-    """Symbols with a dot are asked for with a dash (BRK.B as BRK-B).
+    """Classes of shares are asked for with a dash (BRK.B as BRK-B); what follows another dot is an exchange (SAP.DE).
+
+    `symbols` names those that Yahoo spells otherwise (SPX as ^GSPC, BTC/USD as BTC-USD), and comes before the dash.
 
     Yahoo adjusts minutes for splits of the days it still has. Without the fingerprint of a browser it answers that
     there were too many requests; a cookie or a crumb, which its other pages want, it does not ask of charts.
@@ -115,6 +121,7 @@ class YahooProvider(HttpProvider):
     hosts: ClassVar[tuple[str, ...]] = ("query2.finance.yahoo.com", "query1.finance.yahoo.com")
 
     name: str = Field(default="yahoo", description="Name of the provider, kept with each bar")
+    symbols: dict[str, str] = Field(default={}, description="Our symbols → Yahoo's, where they differ")
     extended_hours: bool = Field(default=False, description="Also bars before the open and after the close")
 
     def transport(self) -> BrowserTransport:
@@ -159,7 +166,7 @@ class YahooProvider(HttpProvider):
         return traded
 
     def _chart(self, symbol: str, start: datetime, end: datetime) -> Charts:
-        ticker = quote(symbol.replace(".", "-"), safe="")
+        ticker = quote(self.symbols.get(symbol, SHARE_CLASS.sub(r"\1-\2", symbol)), safe="")
         params: dict[str, str | int] = {
             "period1": int(start.timestamp()),
             "period2": int(end.timestamp()),

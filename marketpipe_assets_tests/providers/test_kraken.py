@@ -128,6 +128,33 @@ def test_a_pair_younger_than_the_reach_has_the_bars_it_has(server: VendorServer,
         kraken(server, folder).minute_bars(["BTC/USD"], START - timedelta(hours=13), END)
 
 
+def test_with_parts_the_failure_has_what_is_left_of_the_window(server: VendorServer, folder: Path) -> None:
+    first = END - 719 * MINUTE
+    server.vendor = lambda _: answer_of([Row(first + n * MINUTE) for n in range(719)])
+    provider = kraken(server, folder, parts="true")
+
+    with pytest.raises(OutOfRange, match="newest 720 minutes only") as raised:
+        provider.minute_bars(["BTC/USD", "XBTUSD"], first - timedelta(hours=12), END)
+
+    assert raised.value.part is not None
+    assert raised.value.part.group_by("symbol", maintain_order=True).agg(pl.col("ts").min(), pl.len()).rows() == [
+        ("BTC/USD", first, 719),
+        ("XBTUSD", first, 719),
+    ]
+
+
+def test_with_parts_a_window_that_is_gone_whole_has_none(server: VendorServer, folder: Path) -> None:
+    server.vendor = lambda _: answer_of(rows(5))
+
+    with pytest.raises(OutOfRange) as raised:
+        kraken(server, folder, parts="true").minute_bars(
+            ["BTC/USD", "XBTUSD"], START - timedelta(hours=36), START - timedelta(hours=12)
+        )
+
+    assert raised.value.part is None
+    assert len(server.seen) == 1
+
+
 @pytest.mark.parametrize(
     ("errors", "expected"),
     [

@@ -11,6 +11,7 @@ from marketpipe_assets.providers.base import (
     AuthFailed,
     BarProvider,
     NotEntitled,
+    OutOfRange,
     ProviderError,
     RateLimited,
     Transient,
@@ -99,6 +100,29 @@ def test_symbol_day_without_a_bar_is_not_taken_for_empty_while_a_provider_is_dow
 
     with pytest.raises(RateLimited, match="quota"):
         ask({"first": first, "second": second}, SESSIONS, ["ACME", "BOLT"], [TUESDAY])
+
+
+def test_what_is_left_of_a_symbol_day_is_kept_where_no_other_provider_has_it() -> None:
+    left = vendor("first", ("ACME", "2024-01-02 20:59"), ("BOLT", "2024-01-02 20:59"))._bars
+    first = vendor("first", failure=OutOfRange("too early", part=left))
+    second = vendor("second", ("BOLT", "2024-01-02 15:00"), ("BOLT", "2024-01-02 15:01"))
+
+    answered = ask({"first": first, "second": second}, SESSIONS, ["ACME", "BOLT"], [TUESDAY])
+
+    assert given(answered.bars) == [("ACME", TUESDAY, "first"), *[("BOLT", TUESDAY, "second")] * 2]
+    assert answered.said["first"] == "OutOfRange: too early; 1 bars that it still has are kept"
+
+
+def test_a_session_of_which_nothing_is_left_fails_with_those_of_which_something_is() -> None:
+    left = vendor("first", ("ACME", "2024-01-03 20:59"))._bars
+
+    with pytest.raises(OutOfRange, match="too early"):
+        ask(
+            {"first": vendor("first", failure=OutOfRange("too early", part=left))},
+            SESSIONS,
+            ["ACME"],
+            [TUESDAY, WEDNESDAY],
+        )
 
 
 @pytest.mark.parametrize("failure", [AuthFailed("key"), NotEntitled("plan")])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from marketpipe_assets.providers import create
 from marketpipe_assets.providers.base import (
     BadRequest,
     Malformed,
@@ -84,6 +85,33 @@ def test_a_dot_is_asked_for_as_a_dash_in_seconds_with_an_end_that_is_exclusive(
         "interval": "1m",
         "includePrePost": "false",
     }
+
+
+@pytest.mark.parametrize(
+    ("symbol", "theirs"),
+    [
+        ("BF.B", "BF-B"),
+        ("SAP.DE", "SAP.DE"),
+        ("VOW.BE", "VOW.BE"),
+        ("VOD.L", "VOD.L"),
+        ("7203.T", "7203.T"),
+        ("SPX", "%5EGSPC"),
+        ("BTC/USD", "BTC-USD"),
+        ("CDE.A", "CDE.A"),
+    ],
+)
+def test_exchanges_keep_their_dot_and_symbols_are_spelled_as_they_are_set(
+    server: VendorServer, tmp_path: Path, symbol: str, theirs: str
+) -> None:
+    server.always = chart(rows(1))
+    spelled = {"SPX": "^GSPC", "BTC/USD": "BTC-USD", "CDE.A": "CDE.A"}
+
+    settings = {"base_url": server.url, "quota_file": str(tmp_path / "quota.sqlite"), "symbols": spelled}
+
+    bars = create("yahoo", "yahoo", settings).minute_bars([symbol], START, END)
+
+    assert server.seen[0].path.rsplit("/", 1)[1] == theirs
+    assert bars["symbol"].to_list() == [symbol]
 
 
 def test_it_is_a_browser_that_asks(server: VendorServer, tmp_path: Path) -> None:
