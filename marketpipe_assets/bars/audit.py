@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from marketpipe_assets.bars.quarantine import Split
+from marketpipe_assets.bars.quarantine import Split, waived_days
 from marketpipe_assets.bars.rules import RuleSet
 from marketpipe_assets.bars.schema import TIMESTAMP
 
@@ -41,7 +41,6 @@ def audit(bars: pl.DataFrame, split: Split, rule_set: RuleSet) -> pl.DataFrame:
             pl.lit(name).alias("rule"),
             pl.lit(rule.severity.value).alias("severity"),
             pl.lit(rule.sentence).alias("reason"),
-            _waived(name, rule_set).alias("waived"),
         )
         for number, (name, rule) in enumerate(rule_set.rules.items())
     ]
@@ -53,7 +52,10 @@ def audit(bars: pl.DataFrame, split: Split, rule_set: RuleSet) -> pl.DataFrame:
     detail = pl.concat_str([values, pl.col("repaired"), pl.col("waived")], separator="; ", ignore_nulls=True)
     ts = pl.col("ts")
     return (
-        pl.concat(by_rule, rechunk=True)  # concat_str of polars 2.1 panics on columns of several chunks
+        pl.concat(by_rule)
+        .join(
+            waived_days(few, rule_set.waivers), on=("symbol", "session_date", "rule"), how="left", maintain_order="left"
+        )
         .sort("index", maintain_order=True)
         .rechunk()  # polars 2.1 panics where it formats a column in several chunks, as bars of several files are
         .select(
@@ -66,15 +68,6 @@ def audit(bars: pl.DataFrame, split: Split, rule_set: RuleSet) -> pl.DataFrame:
             ts.dt.strftime("%Y-%m-%dT%H:%M:%SZ").alias("ts"),
         )
     )
-
-
-def _waived(rule: str, rule_set: RuleSet) -> pl.Expr:
-    said = pl.lit(None, pl.String)
-    for waiver in rule_set.waivers:
-        if waiver.rule == rule:
-            theirs = (pl.col("symbol") == waiver.symbol) & pl.col("session_date").is_between(waiver.first, waiver.last)
-            said = pl.when(theirs).then(pl.lit(f"waived: {waiver.reason} ({waiver.author})")).otherwise(said)
-    return said
 
 
 def _repairs(split: Split) -> pl.DataFrame:

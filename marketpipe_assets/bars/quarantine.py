@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from marketpipe_assets.bars.amendments import Repair
+from marketpipe_assets.bars.amendments import Repair, Waiver
 from marketpipe_assets.bars.clock import days_of, minutes_of
 from marketpipe_assets.bars.neighbours import continuations, followers, overnight_moves, spikes
 from marketpipe_assets.bars.rules import Rule, RuleSet, Severity
@@ -103,13 +103,26 @@ def waived_mask(bars: pl.DataFrame, verdict: pl.Series, rule_set: RuleSet) -> pl
     broken = (verdict != 0).arg_true() if rule_set.waivers else none.head(0)
     if broken.is_empty():
         return none
-    bit = {name: 1 << number for number, name in enumerate(rule_set.rules)}
+    bits = {name: 1 << number for number, name in enumerate(rule_set.rules)}
     few = bars.select(pl.col("symbol", "session_date").gather(broken))
-    masks = none.gather(broken)
-    for waiver in rule_set.waivers:
-        theirs = (pl.col("symbol") == waiver.symbol) & pl.col("session_date").is_between(waiver.first, waiver.last)
-        masks |= few.select(theirs.cast(pl.UInt32) * bit[waiver.rule]).to_series()
-    return none.scatter(broken, masks)
+    days = waived_days(few, rule_set.waivers).group_by("symbol", "session_date")
+    masks = days.agg(pl.col("rule").replace_strict(bits, return_dtype=pl.UInt32).sum().alias("mask"))
+    found = few.join(masks, on=("symbol", "session_date"), how="left", maintain_order="left")
+    return none.scatter(broken, found["mask"].fill_null(0))
+
+
+def waived_days(bars: pl.DataFrame, waivers: Sequence[Waiver]) -> pl.DataFrame:
+    """`symbol`, `session_date`, `rule` and what is said of it, `waived`, of the bars' sessions; the last one counts."""
+    said = [(*each[:4], f"waived: {each.reason} ({each.author})") for each in waivers]
+    schema = {"symbol": pl.String, "first": pl.Date, "last": pl.Date, "rule": pl.String, "waived": pl.String}
+    of_symbol = pl.DataFrame(said, schema, orient="row")
+    days = bars.select("symbol", "session_date").unique()
+    return (
+        days.join(of_symbol, on="symbol", maintain_order="left_right")
+        .filter(pl.col("session_date").is_between("first", "last"))
+        .unique(("symbol", "session_date", "rule"), keep="last", maintain_order=True)
+        .drop("first", "last")
+    )
 
 
 def broken_mask(bars: pl.DataFrame, rule_set: RuleSet, sessions: Sessions) -> pl.Series:
