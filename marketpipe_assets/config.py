@@ -472,9 +472,8 @@ def load_config(path: Path | None = None) -> Config:
     try:
         config = Config.model_validate(_document(file))
     except ValidationError as error:
-        raise ConfigError(
-            "\n".join(_problems(file, error.errors()))
-        ) from None  # pydantic's own text shows expanded values
+        problems = _problems(file, error.errors())
+        raise ConfigError("\n".join(problems)) from None  # pydantic's own text shows expanded values
     _check_providers(file, config)
     _check_symbols(file, config)
     _check_hours(file, config)

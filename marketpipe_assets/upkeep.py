@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, f
 FOREVER = "forever"
 DAYS_OF_UNIT: Mapping[str, int] = {"": 1, "d": 1, "m": 30, "y": 365}
 LONGEST_AGE = timedelta(days=1000 * DAYS_OF_UNIT["y"])
-"""Before the first of all dates there are no bars to keep."""
+"""Taken from today this is still a date; a little more than twice as much is none."""
 
 MINUTE_LABEL = "1m"
 MINUTES_KEPT = ("raw_bars_1m", "bars_1m", "quarantined_bars_1m", "superseded_bars_1m", "second_bars_1m")
