@@ -26,6 +26,9 @@ MOST_ROWS = 1_000_000
 Moment = str | date | datetime | None
 """A session date (`2024-01-02`) or an aware instant; a naive time is refused."""
 
+Configuration = Config | Path | str | None
+"""A configuration or the path of its file; None is the one that `load_config` finds."""
+
 
 def load_bars(  # noqa: PLR0913  # each is a word of the reader's question
     symbols: str | Sequence[str],
@@ -37,7 +40,7 @@ def load_bars(  # noqa: PLR0913  # each is a word of the reader's question
     session: Literal["regular", "pre", "post"] | None = None,
     adjustment: Literal["raw"] = "raw",
     as_of: str | datetime | None = None,
-    config: Config | None = None,
+    config: Configuration = None,
 ) -> pl.DataFrame:
     """Valid bars, sorted by symbol in the order asked, then `ts`.
 
@@ -45,18 +48,18 @@ def load_bars(  # noqa: PLR0913  # each is a word of the reader's question
     `volume`, `trade_count`, `vwap`, `session`, `provider`, `feed`; 1m has `flags` as well. The range is half-open: a
     date means that session, so `end="2024-01-05"` ends with the session before; an aware datetime cuts by `ts`.
     `timeframe` is one the market builds, `1m`, or `1w` and `1M`, which are computed from 1d: weeks from Monday and
-    calendar months, always whole, whose `ts` and `session_date` are those of the last session in them, by which the
-    range chooses them. `session="regular"` leaves out pre- and post-market bars.
+    calendar months, whose `ts` and `session_date` are those of the last session in them, by which the range chooses
+    them. They are of all their sessions since the market's `start`, whatever the range. `session="regular"` leaves out
+    pre- and post-market bars.
 
     `as_of` is an aware instant: the bars are then those that stood at it, before what the provider has given
     otherwise since; longer bars are built from them. Prices are as traded: `raw` is the one `adjustment`.
 
-    `market` is the one that holds all the symbols where it is not named. Symbols without bars have no rows. Raises
-    `ValueError` for a timeframe, market, symbol or time it does not know.
+    `market` is the one that holds all the symbols where it is not named. Symbols without bars have no rows. `config`
+    is a configuration or the path of its file. Raises `ValueError` for a timeframe, market, symbol or time it does not
+    know and for a range that runs backwards, `ConfigError` for a file it cannot read.
     """
-    config = config or load_config()
-    asked = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
-    _check_asked(asked)
+    config, asked = _configured(config), _asked(symbols)
     chosen = market_of(config, asked, market)
     if adjustment != "raw":
         raise ValueError(f"expected adjustment 'raw', the only one there is, was {adjustment!r}")
@@ -65,9 +68,7 @@ def load_bars(  # noqa: PLR0913  # each is a word of the reader's question
     period = COMPUTED_ON_READING.get(timeframe)
     source = "1d" if period else timeframe
     _check_timeframe(chosen, timeframe, source)
-    first, last = _moment(start), _moment(end)
-    if first is not None and last is not None and _day(first) > _day(last):
-        raise ValueError(f"expected a start before the end, was {start} and {end}")
+    first, last = _range(start, end)
     dates = _dates(chosen, first, last)
     read = _Reader(config.lake, chosen, TIMEFRAMES[source].table, asked, _instant(as_of))
     if period:
@@ -86,21 +87,19 @@ def load_table(
     *,
     market: str | None = None,
     as_of: str | datetime | None = None,
-    config: Config | None = None,
+    config: Configuration = None,
 ) -> pl.DataFrame:
     """Any table of a market, `raw_bars_1m` and `quarantined_bars_1m` among them, as `load_bars` gives valid bars.
 
     Raw bars keep their order of arrival within a session; those of a closed day come with the session after it. With
     `as_of` it is what the table held at that instant.
     """
-    config = config or load_config()
-    asked = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
-    _check_asked(asked)
+    config, asked = _configured(config), _asked(symbols)
     chosen = market_of(config, asked, market)
     known = [each for each in tables_of(chosen) if as_of is None or each not in (SUPERSEDED, SECOND, VENDOR_DAYS)]
     if table not in known:
         raise ValueError(f"expected a table of {', '.join(known)}, was {table!r}")
-    first, last = _moment(start), _moment(end)
+    first, last = _range(start, end)
     owned = chosen.sessions.owned_dates(_dates(chosen, first, last))  # raw bars may be of a closed day
     bars = _Reader(config.lake, chosen, table, asked, _instant(as_of)).bars(owned)
     return _filtered(bars, _instants(first, last))
@@ -132,17 +131,18 @@ def load_ohlcv(
     end: Moment = None,
     timeframe: str = "1m",
     *,
+    market: str | None = None,
     as_polars: bool = False,
     root: Path | None = None,
 ) -> "pd.DataFrame | pl.DataFrame":
     """`load_bars` for pandas: indexed by UTC `timestamp`, or (`timestamp`, `symbol`) for several symbols.
 
     Columns `open`, `high`, `low`, `close`, `volume`. `as_polars=True` gives a polars frame with `timestamp` and
-    `symbol` as columns. `root` is another lake of the same configuration.
+    `symbol` as columns. `market` is that of `load_bars`; `root` is another lake of the same configuration.
     """
     config = load_config()
     placed = config if root is None else config.model_copy(update={"lake": Path(root).absolute()})
-    bars = load_bars(symbols, timeframe, start, end, config=placed)
+    bars = load_bars(symbols, timeframe, start, end, market=market, config=placed)
     ohlcv = bars.select(pl.col("ts").alias("timestamp"), "symbol", "open", "high", "low", "close", "volume")
     if as_polars:
         return ohlcv
@@ -151,7 +151,7 @@ def load_ohlcv(
     return frame.drop(columns="symbol") if isinstance(symbols, str) else frame
 
 
-def connect(config: Config | None = None, *, memory: str = MEMORY) -> "duckdb.DuckDBPyConnection":
+def connect(config: Configuration = None, *, memory: str = MEMORY) -> "duckdb.DuckDBPyConnection":
     """A DuckDB connection with one view per table, in one schema per market: `us_equities.bars_5m`.
 
     The first market's views are also there without the schema. Views have `symbol` as text, and show the files there
@@ -161,7 +161,7 @@ def connect(config: Config | None = None, *, memory: str = MEMORY) -> "duckdb.Du
     """
     import duckdb
 
-    config = config or load_config()
+    config = _configured(config)
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     for number, market in enumerate(config.markets.values()):
@@ -214,7 +214,7 @@ def select(
         raise ValueError(f"expected at most {most_rows:,} rows, was more: add a LIMIT, or ask for less")
     try:
         answer: pl.DataFrame = pl.from_arrow(table)  # type: ignore[assignment]  # a table never becomes a Series
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # polars panics where types are nested
         raise ValueError(f"expected columns of types that bars have, was {table.schema.types}: {error}") from error
     return answer
 
@@ -260,44 +260,62 @@ def market_of(config: Config, symbols: Sequence[str], name: str | None = None) -
     if name not in config.markets:
         raise ValueError(f"expected a market of {', '.join(config.markets)}, was {name!r}")
     market = config.markets[name]
-    if unknown := sorted(set(symbols) - set(market.symbols) - _held_symbols(config, market)):
-        raise ValueError(f"expected symbols of {name}, was {_misspelt(unknown, market.symbols)}")
+    if unknown := sorted(set(symbols) - _known_symbols(config, [market])):
+        raise ValueError(f"expected symbols of {name}, was {misspelt(config, [market], unknown)}")
     return market
 
 
-def _check_asked(symbols: Sequence[str]) -> None:
-    if not symbols:
+def markets_with(config: Config, markets: Iterable[Market], symbols: Iterable[str]) -> list[Market]:
+    """Those configured with all the symbols; where there is none, those that still have bars of them."""
+    candidates, wanted = list(markets), set(symbols)
+    holding = [each for each in candidates if wanted <= set(each.symbols)]
+    return holding or [each for each in candidates if wanted <= _known_symbols(config, [each])]
+
+
+def misspelt(config: Config, markets: Iterable[Market], symbols: Iterable[str]) -> str:
+    """Symbols that none of the markets has, each with the one it was likely meant to be."""
+    known = _known_symbols(config, markets)
+    return ", ".join(f"{symbol}{did_you_mean(symbol, known)}" for symbol in symbols)
+
+
+def _configured(config: Configuration) -> Config:
+    if isinstance(config, Config):
+        return config
+    return load_config(None if config is None else Path(config))
+
+
+def _asked(symbols: str | Sequence[str]) -> list[str]:
+    asked = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
+    if not asked:
         raise ValueError("expected at least one symbol, was none")
+    if not all(isinstance(each, str) for each in asked):
+        raise TypeError(f"expected symbols as text, was {asked}")
+    return asked
 
 
 def _holding(config: Config, symbols: Sequence[str]) -> Market:
-    """The market configured with the symbols; where there is none, the one that still has bars of them."""
-    markets = config.markets.values()
-    wanted = set(symbols)
-    holding = [each for each in markets if wanted <= set(each.symbols)]
-    holding = holding or [each for each in markets if wanted <= {*each.symbols, *_held_symbols(config, each)}]
+    holding = markets_with(config, config.markets.values(), symbols)
     if len(holding) == 1:
         return holding[0]
     if holding:
         found = ", ".join(each.name for each in holding)
         raise ValueError(f"expected one market with {', '.join(symbols)}, was {found}: name the market")
-    known = {symbol for each in markets for symbol in (*each.symbols, *_held_symbols(config, each))}
-    if unknown := sorted(wanted - known):
-        names = ", ".join(config.markets)
-        raise ValueError(f"expected symbols of {names}, was {_misspelt(unknown, known)}")
+    markets = list(config.markets.values())
+    if unknown := sorted(set(symbols) - _known_symbols(config, markets)):
+        raise ValueError(f"expected symbols of {', '.join(config.markets)}, was {misspelt(config, markets, unknown)}")
     raise ValueError(
         f"expected symbols of one market, was {', '.join(symbols)} of several: ask for each market's apart"
     )
 
 
-def _misspelt(symbols: Sequence[str], known: Iterable[str]) -> str:
-    words = set(known)
-    return ", ".join(f"{symbol}{did_you_mean(symbol, words)}" for symbol in symbols)
-
-
-def _held_symbols(config: Config, market: Market) -> set[str]:
-    """Symbols of which the lake has a folder, those among them that the configuration no longer names."""
-    return {symbol for symbols in held(config.lake, market.name).values() for symbol in symbols}
+def _known_symbols(config: Config, markets: Iterable[Market]) -> set[str]:
+    """Symbols that the configuration names, and those of which the lake has a folder."""
+    return {
+        symbol
+        for market in markets
+        for symbols in (market.symbols, *held(config.lake, market.name).values())
+        for symbol in symbols
+    }
 
 
 def _check_timeframe(market: Market, timeframe: str, source: str) -> None:
@@ -314,10 +332,14 @@ def _dates(market: Market, start: date | None, end: date | None) -> Sequence[dat
     return market.sessions.between(first, last)
 
 
-def _day(moment: date, slack: int = 0) -> date:
-    if isinstance(moment, datetime):
-        return (moment.astimezone(UTC) + timedelta(days=slack)).date()
-    return moment
+def _day(moment: date, slack: int) -> date:
+    """A date, or so many days from an instant's; the calendar's end where there are not so many."""
+    if not isinstance(moment, datetime):
+        return moment
+    try:
+        return moment.date() + timedelta(days=slack)
+    except OverflowError:
+        return date.min if slack < 0 else date.max
 
 
 def _whole_periods(market: Market, dates: Sequence[date], step: str) -> Sequence[date]:
@@ -339,6 +361,19 @@ def _filtered(bars: pl.DataFrame, conditions: Sequence[pl.Expr]) -> pl.DataFrame
     return bars.filter(*conditions) if conditions else bars
 
 
+def _range(start: Moment, end: Moment) -> tuple[date | None, date | None]:
+    first, last = _moment(start), _moment(end)
+    if first is not None and last is not None and _is_reversed(first, last):
+        raise ValueError(f"expected a start before the end, was {start} and {end}")
+    return first, last
+
+
+def _is_reversed(start: date, end: date) -> bool:
+    if isinstance(start, datetime) == isinstance(end, datetime):
+        return start > end
+    return _day(start, -1) > _day(end, 2)  # which session an instant belongs to, the calendar knows
+
+
 def _moment(moment: Moment) -> date | None:
     if isinstance(moment, str):
         moment = _parsed(moment)
@@ -346,7 +381,14 @@ def _moment(moment: Moment) -> date | None:
         raise TypeError(f"expected a date or a time such as 2024-01-02, was {moment!r}")
     if isinstance(moment, datetime) and moment.tzinfo is None:
         raise ValueError(f"expected a date or a time with its zone, was {moment.isoformat()}")
-    return moment
+    return _in_utc(moment) if isinstance(moment, datetime) else moment
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"expected a time that UTC has as well, was {moment.isoformat()}") from None
 
 
 def _instant(moment: str | datetime | None) -> datetime | None:

@@ -10,7 +10,7 @@ import pytest
 from marketpipe_assets.bars.resample import resample
 from marketpipe_assets.bars.schema import FLAGS, VENDOR_COLUMNS, conform
 from marketpipe_assets.bars.timeframes import TIMEFRAMES
-from marketpipe_assets.config import Config, load_config
+from marketpipe_assets.config import Config, ConfigError, load_config
 from marketpipe_assets.lake.merge import write_bars
 from marketpipe_assets.lake.parquet import LakeError
 from marketpipe_assets.query import connect, explain, load_bars, load_ohlcv, load_table, select
@@ -139,6 +139,44 @@ def test_range_that_runs_backwards_is_refused() -> None:
         load_bars("ACME", "1d", "2024-01-08", "2024-01-04")
 
 
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("2024-01-04T15:00+00:00", "2024-01-04T14:30+00:00"),
+        ("2024-01-04T09:45-05:00", "2024-01-04T14:35+00:00"),
+        ("2024-03-01", "2024-01-04T14:35+00:00"),
+    ],
+)
+def test_instants_that_run_backwards_are_refused_as_dates_are(start: str, end: str) -> None:
+    with pytest.raises(ValueError, match="expected a start before the end"):
+        load_bars("ACME", "1m", start, end)
+    with pytest.raises(ValueError, match="expected a start before the end"):
+        load_table("bars_1m", "ACME", start, end)
+
+
+def test_bounds_may_be_the_first_and_the_last_instant_there_is() -> None:
+    first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, tzinfo=UTC)
+
+    assert load_bars("ACME", "1d", first, last).height == 4
+    assert load_table("bars_1m", "ACME", first, last).height == 40
+    with pytest.raises(ValueError, match=r"expected a time that UTC has as well, was 0001-01-01T00:00:00\+05:00"):
+        load_bars("ACME", "1d", "0001-01-01T00:00+05:00")
+
+
+def test_symbols_that_are_no_text_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"expected symbols as text, was \[700\]"):
+        load_bars([700], "1d")  # type: ignore[list-item]  # what is refused
+
+
+def test_configuration_may_be_a_path(tmp_path: Path) -> None:
+    path = tmp_path / "marketpipe.yaml"
+
+    assert load_bars("ACME", "1d", config=path).equals(load_bars("ACME", "1d", config=f"{path}"))
+    assert load_table("bars_1d", "ACME", config=path).height == 4
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        load_bars("ACME", "1d", config=tmp_path / "nowhere.yaml")
+
+
 def test_month_and_minute_are_not_confused() -> None:
     assert load_bars("ACME", "1m").height == 40
 
@@ -197,6 +235,16 @@ def test_older_loader_gives_pandas_by_timestamp() -> None:
 
     assert list(frame.columns) == ["open", "high", "low", "close", "volume"]
     assert str(frame.index[0]) == "2024-01-04 14:30:00+00:00"
+
+
+def test_older_loader_takes_the_market_where_several_have_the_symbol(config: Config) -> None:
+    path = config.path
+    assert path is not None
+    path.write_text(CONFIGURATION.replace("[BTC/USD]", "[BTC/USD, ACME]"))
+
+    with pytest.raises(ValueError, match="expected one market with ACME, was shares, pairs: name the market"):
+        load_ohlcv("ACME", timeframe="1m")
+    assert len(load_ohlcv("ACME", timeframe="1m", market="shares")) == 40
 
 
 def test_older_loader_gives_polars_with_timestamp_and_symbol() -> None:
