@@ -11,16 +11,17 @@ from marketpipe_assets.cli.ingest import finish
 from marketpipe_assets.cli.options import (
     ConfigOption,
     EndOption,
-    MarketOption,
     SymbolsOption,
-    chosen_market,
+    WantedMarketsOption,
+    asked_span,
+    chosen_markets,
     configuration,
     iso_date,
     listed,
     retired,
     sessions_of,
 )
-from marketpipe_assets.cli.outcome import RunTimeError, UserError, note, say
+from marketpipe_assets.cli.outcome import RunTimeError, UserError, catalogue, lake_access, note, say
 from marketpipe_assets.cli.runs import Plan, instance_of, market_grid, run_each
 from marketpipe_assets.cli.stored import stored_days
 from marketpipe_assets.config import Config, Market
@@ -52,7 +53,7 @@ class Work(NamedTuple):
 
 
 def backfill(  # noqa: PLR0913, PLR0917  # one per option
-    market: MarketOption = None,
+    market: WantedMarketsOption = None,
     symbols: SymbolsOption = None,
     first: Annotated[
         str | None, typer.Option("--from", metavar="DATE", help="The first session date; wins over --lookback.")
@@ -81,7 +82,8 @@ def backfill(  # noqa: PLR0913, PLR0917  # one per option
         if gone := retired(chosen, names):
             raise UserError(f"expected configured symbols of {chosen.name}, was {', '.join(gone)}: retired")
         asked = _span(chosen, first, lookback, end)
-        work = work_of(loaded, chosen, asked, names or chosen.symbols, again=again, dry_run=dry_run)
+        with lake_access(), catalogue():
+            work = work_of(loaded, chosen, asked, names or chosen.symbols, again=again, dry_run=dry_run)
         if dry_run:
             _show(loaded, chosen, work)
         else:
@@ -228,8 +230,7 @@ def _unbuilt(
 
 
 def _chosen(config: Config, market: str | None, names: Sequence[str], provider: str | None) -> list[Market]:
-    """Every market where neither one nor symbols are named."""
-    every = list(config.markets.values()) if market is None and not names else [chosen_market(config, market, names)]
+    every = chosen_markets(config, market, names)
     served = [each for each in every if provider is None or provider in each.providers]
     if not served:
         told = ", ".join(f"{each.name} ({', '.join(each.providers)})" for each in every)
@@ -239,18 +240,13 @@ def _chosen(config: Config, market: str | None, names: Sequence[str], provider: 
 
 def _span(market: Market, first: str | None, lookback: int | None, end: str | None) -> tuple[date, date]:
     today = datetime.now(UTC).date()
-    until = iso_date(end, "--end") or today + timedelta(days=1)
-    begin = iso_date(first, "--from") or max(today - timedelta(days=lookback or LOOKBACK), market.start)
-    if until <= begin:
-        raise UserError(f"expected an --end after {begin} (it is exclusive), was {until}")
-    if begin > today:
-        raise UserError(f"expected a --from that is not in the future, was {begin}")
-    if begin < market.start:
-        note(f"{market.name} begins on {market.start}: earlier sessions are left out")
+    most = (today - market.start).days
+    begin = iso_date(first, "--from") or today - timedelta(days=min(lookback or LOOKBACK, most))
+    span = asked_span(market, begin, end)
     if (kept := market.kept_from("raw_bars_1m", today)) is not None and begin < kept:
         note(f"retention of {market.name} keeps minutes from {kept} on: earlier sessions are left out")
     sessions_of(market)
-    return max(begin, market.start), until
+    return span
 
 
 def _note_asked(config: Config, market: Market, work: Work) -> None:
@@ -261,7 +257,7 @@ def _note_asked(config: Config, market: Market, work: Work) -> None:
     from marketpipe_assets.catalog.store import Catalog
     from marketpipe_assets.defs.wanted import NEVER
 
-    with Catalog(config.catalog_url).begin() as connection:
+    with catalogue(), Catalog(config.catalog_url).begin() as connection:
         note_asked(connection, market.name, work.holes.filter(pl.col("why") != NEVER), datetime.now(UTC))
 
 

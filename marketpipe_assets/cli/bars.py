@@ -1,18 +1,16 @@
 """`marketpipe bars`: bars of symbols as a table, CSV, JSON or Parquet."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from io import StringIO
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from marketpipe_assets.cli import export
-from marketpipe_assets.cli.display import counted
-from marketpipe_assets.cli.options import ConfigOption, MarketOption, chosen_market, configuration, iso_date, listed
+from marketpipe_assets.cli.display import counted, print_frame, some
+from marketpipe_assets.cli.options import ConfigOption, MarketOption, chosen_markets, configuration, iso_date, listed
 from marketpipe_assets.cli.outcome import RunTimeError, UserError, lake_access, note, user_input
-from marketpipe_assets.cli.query import print_frame
 from marketpipe_assets.config import Config
 
 if TYPE_CHECKING:
@@ -20,9 +18,7 @@ if TYPE_CHECKING:
 
 TABLE_ROWS = 100
 TABLE_COLUMNS = ("symbol", "ts", "session_date", "open", "high", "low", "close", "volume", "session")
-SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
 
-Format = Literal["table", "csv", "json", "parquet"]
 Session = Literal["regular", "pre", "post"]
 
 
@@ -43,13 +39,8 @@ def bars(  # noqa: PLR0913, PLR0917  # one per option
     end_date: Annotated[
         str | None, typer.Option("--end-date", "-ed", metavar="DATE", help="The last session date (inclusive).")
     ] = None,
-    form: Annotated[
-        Format | None,
-        typer.Option("--format", "-f", help="How to print them.", show_default="as --output is named, else table"),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="A file to write instead of printing.")
-    ] = None,
+    form: export.FormatOption = None,
+    output: export.OutputOption = None,
     limit: Annotated[
         int | None,
         typer.Option("--limit", "-l", metavar="N", min=1, help="Most rows.", show_default=f"{TABLE_ROWS} in a table"),
@@ -67,25 +58,16 @@ def bars(  # noqa: PLR0913, PLR0917  # one per option
     and the bar's first instant. Symbols nobody knows are named on stderr.
     """
     first, last = _bounds(start, end, start_date, end_date)
-    kind = form or _kind_of(output)
-    if kind == "parquet" and output is None:
-        raise UserError("expected --output with --format parquet: it is not text")
+    kind = export.format_of(form, output)
     loaded = configuration(config)
-    frame = _loaded(loaded, _resolved(loaded, market, listed(symbols)), timeframe, first, last, (session, as_of))
+    theirs = _resolved(loaded, market, listed(symbols, "SYMBOL"))
+    frame = _loaded(loaded, theirs, timeframe, first, last, (session, as_of))
     if output is not None:
         _write(frame, kind, limit, output)
     elif kind == "table":
         _show_table(frame, limit or TABLE_ROWS)
     else:
         typer.echo(export.FORMATS[kind](frame[:limit]), nl=False)
-
-
-def _kind_of(output: Path | None) -> str:
-    if output is None:
-        return "table"
-    if output.suffix.lower() not in SUFFIXES:
-        raise UserError(f"--output: expected a name that ends in {', '.join(SUFFIXES)}, or --format, was {output}")
-    return SUFFIXES[output.suffix.lower()]
 
 
 def _bounds(
@@ -97,10 +79,15 @@ def _bounds(
     opened = iso_date(start_date, "--start-date")
     closed = iso_date(end_date, "--end-date")
     first = str(opened) if opened is not None else _moment(start, "--start")
-    last = str(closed + timedelta(days=1)) if closed is not None else _moment(end, "--end")
+    last = _moment(end, "--end") if closed is None else _day_after(closed)
     if first is not None and last is not None and _is_reversed(first, last):
         raise UserError(f"expected an end after {first}, was {end or end_date}")
     return first, last
+
+
+def _day_after(day: date) -> str | None:
+    """The end that includes a day; none for the last day there is."""
+    return str(day + timedelta(days=1)) if day < date.max else None
 
 
 def _is_reversed(first: str, last: str) -> bool:
@@ -121,26 +108,29 @@ def _moment(text: str | None, option: str) -> str | None:
 
 
 def _resolved(config: Config, market: str | None, symbols: Sequence[str]) -> dict[str, list[str]]:
-    """Market → those of the symbols it has. Names the rest on stderr, and fails where there is no other."""
-    known = list(config.markets) if market is None else [chosen_market(config, market, ()).name]
-    owners = {symbol: [name for name in known if _has(config, name, symbol)] for symbol in symbols}
-    for symbol, names in owners.items():
-        if len(names) > 1:
-            raise UserError(f"expected one market with {symbol}, was {', '.join(names)}: name it with --market")
-    if unknown := [symbol for symbol, names in owners.items() if not names]:
-        note(f"no market has {', '.join(unknown)}")
-    if not any(owners.values()):
-        raise RunTimeError(f"expected symbols of {', '.join(known)}, was {', '.join(symbols)}")
-    found = dict.fromkeys(name for names in owners.values() for name in names)
-    return {name: [symbol for symbol in symbols if owners[symbol] == [name]] for name in found}
+    """Market → those of the symbols it has: the one with all of them, or each symbol's own.
 
+    Names those that no market has on stderr, and fails where there is no other.
+    """
+    from marketpipe_assets.query import markets_with, misspelt
 
-def _has(config: Config, market: str, symbol: str) -> bool:
-    try:
-        chosen_market(config, market, [symbol])
-    except UserError:
-        return False
-    return True
+    markets = chosen_markets(config, market)
+    owners = {symbol: markets_with(config, markets, [symbol]) for symbol in symbols}
+    held = [symbol for symbol, found in owners.items() if found]
+    if unknown := [symbol for symbol, found in owners.items() if not found]:
+        said = misspelt(config, markets, unknown)
+        if not held:
+            raise RunTimeError(f"expected symbols of {', '.join(each.name for each in markets)}, was {said}")
+        note(f"no market has {said}")
+    together = markets_with(config, markets, held)
+    if len(together) == 1:
+        return {together[0].name: held}
+    for symbol, found in owners.items():
+        if len(found) > 1:
+            names = ", ".join(each.name for each in found)
+            raise UserError(f"expected one market with {symbol}, was {names}: name it with --market")
+    names_of = {symbol: owners[symbol][0].name for symbol in held}
+    return {name: [symbol for symbol in held if names_of[symbol] == name] for name in dict.fromkeys(names_of.values())}
 
 
 def _loaded(
@@ -166,26 +156,27 @@ def _loaded(
 def _newest_first(frame: "pl.DataFrame") -> "pl.DataFrame":
     import polars as pl
 
-    return frame.sort(pl.col("symbol").rank("dense"), "ts", descending=[False, True]).select(TABLE_COLUMNS)
+    place = pl.col("symbol").cast(pl.Enum(_symbols(frame)))
+    return frame.sort(place, "ts", descending=[False, True]).select(TABLE_COLUMNS)
+
+
+def _symbols(frame: "pl.DataFrame") -> list[str]:
+    return frame["symbol"].unique(maintain_order=True).to_list()
 
 
 def _write(frame: "pl.DataFrame", kind: str, limit: int | None, output: Path) -> None:
     rows = (_newest_first(frame) if kind == "table" else frame)[:limit]
-    export.write_whole(output, _text_table(rows) if kind == "table" else export.FORMATS[kind](rows))
+    export.write_whole(output, export.FORMATS[kind](rows))
     left_out = f" of {frame.height:,}" if rows.height < frame.height else ""
     note(f"{counted(rows.height, 'bar')}{left_out} written to {output}")
-
-
-def _text_table(frame: "pl.DataFrame") -> bytes:
-    text = StringIO()
-    print_frame(frame, text)
-    return text.getvalue().encode()
 
 
 def _show_table(frame: "pl.DataFrame", limit: int) -> None:
     shown = _newest_first(frame).head(limit)
     print_frame(shown)
     if shown.height < frame.height:
-        note(f"{shown.height:,} of {counted(frame.height, 'bar')} printed; --limit prints more")
+        unseen = [symbol for symbol in _symbols(frame) if symbol not in _symbols(shown)]
+        none = f", none of {some(unseen)}" if unseen else ""
+        note(f"{shown.height:,} of {counted(frame.height, 'bar')} printed{none}; --limit prints more")
     elif frame.is_empty():
         note("no bars in this range: marketpipe status tells what is held")

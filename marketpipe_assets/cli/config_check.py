@@ -8,7 +8,7 @@ import typer
 
 from marketpipe_assets.bars.amendments import expired
 from marketpipe_assets.cli.options import configuration
-from marketpipe_assets.cli.outcome import UserError, note, user_input
+from marketpipe_assets.cli.outcome import UserError, catalogue, note, user_input
 from marketpipe_assets.config import Config, Market
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def usable(config: Config) -> list[str]:
     from marketpipe_assets.defs.partitions import grid_of
     from marketpipe_assets.providers.files import FilesProvider
 
-    with user_input():
+    with user_input(), catalogue():
         for name, block in config.providers.items():
             provider = provider_of(name, block)
             if isinstance(provider, FilesProvider) and not Path(provider.root).is_dir():

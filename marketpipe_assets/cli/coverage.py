@@ -1,27 +1,31 @@
 """`marketpipe coverage`: what is held of each symbol-day, and why the rest is not; `coverage rebuild` from the lake."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from marketpipe_assets.cli import export
-from marketpipe_assets.cli.display import console, counted
+from marketpipe_assets.cli.display import console, counted, print_frame
 from marketpipe_assets.cli.options import (
     ConfigOption,
     EndOption,
     MarketOption,
+    MarketsOption,
     StartOption,
     SymbolsOption,
     asked_dates,
     chosen_market,
+    chosen_markets,
     configuration,
+    is_alone,
     listed,
+    selected,
 )
 from marketpipe_assets.cli.outcome import UserError, catalogue, lake_access, note
-from marketpipe_assets.cli.query import print_frame
 from marketpipe_assets.config import Config, Market
 
 if TYPE_CHECKING:
@@ -32,7 +36,6 @@ if TYPE_CHECKING:
 TABLE_ROWS = 50
 
 By = Literal["symbol", "session", "reason", "day", "hole"]
-Format = Literal["table", "csv", "json"]
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "symbol": ("symbol",),
@@ -50,10 +53,8 @@ def coverage(  # noqa: PLR0913, PLR0917  # one per option
     symbols: SymbolsOption = None,
     start: StartOption = None,
     end: EndOption = None,
-    form: Annotated[Format, typer.Option("--format", "-f", help="How to print them.")] = "table",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="A file to write instead of printing.")
-    ] = None,
+    form: export.FormatOption = None,
+    output: export.OutputOption = None,
     limit: Annotated[
         int | None,
         typer.Option("--limit", "-l", metavar="N", min=1, help="Most rows.", show_default=f"{TABLE_ROWS} in a table"),
@@ -65,33 +66,34 @@ def coverage(  # noqa: PLR0913, PLR0917  # one per option
 
     Reads the ledger, not the bars. The least covered come first.
     """
-    if context.invoked_subcommand is not None:
+    if not is_alone(context):
         return
+    kind = export.format_of(form, output)
     loaded = configuration(config)
     names = listed(symbols)
     chosen = chosen_market(loaded, market, names)
+    dates = asked_dates(chosen, start, end) if start is not None or end is not None else None
     with catalogue():
-        days = _days(loaded, chosen, names, start, end)
+        days = _days(loaded, chosen, names, dates)
     if days.is_empty():
         raise UserError(
-            f"expected symbol-days of {chosen.name} in the ledger, was none: marketpipe ingest fetches them, "
-            "marketpipe coverage rebuild reads them from the lake"
+            f"expected symbol-days of {selected(chosen, names, dates)} in the ledger, was none: marketpipe ingest "
+            "fetches them, marketpipe coverage rebuild reads them from the lake"
         )
     frame = _holes(days) if by == "hole" else _by_reason(days) if by == "reason" else _summed(days, KEYS[by])
     if output is not None:
-        kind = "csv" if form == "table" else form
         export.write_whole(output, export.FORMATS[kind](frame[:limit]))
         note(f"{counted(frame[:limit].height, 'row')} written to {output}")
-    elif form == "table" and frame.is_empty():
+    elif kind == "table" and frame.is_empty():
         note(f"no hole in {counted(days.height, 'symbol-day')}")
-    elif form == "table":
+    elif kind == "table":
         _show(frame, limit or TABLE_ROWS)
     else:
-        typer.echo(export.FORMATS[form](frame[:limit]), nl=False)
+        typer.echo(export.FORMATS[kind](frame[:limit]), nl=False)
 
 
 def rebuild(
-    market: MarketOption = None,
+    market: MarketsOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Write the ledger anew from the lake alone, for every market or one.
@@ -99,18 +101,16 @@ def rebuild(
     What the ledger said before is replaced in one transaction; a killed rebuild changes nothing.
     """
     loaded = configuration(config)
-    markets = [chosen_market(loaded, market, ())] if market is not None else list(loaded.markets.values())
-    for each in markets:
+    for each in chosen_markets(loaded, market):
         with lake_access(), catalogue():
             written = _rebuilt(loaded, each)
         console().print(f"{each.name}: {counted(written, 'symbol-day')} read from the lake")
 
 
-def _days(config: Config, market: Market, symbols: list[str], start: str | None, end: str | None) -> "pl.DataFrame":
+def _days(config: Config, market: Market, symbols: list[str], dates: Sequence[date] | None) -> "pl.DataFrame":
     from marketpipe_assets.catalog.ledger import symbol_days_of
     from marketpipe_assets.catalog.store import Catalog
 
-    dates = asked_dates(market, start, end) if start is not None or end is not None else None
     return symbol_days_of(Catalog(config.catalog_url), market.name, symbols or None, dates)
 
 

@@ -108,7 +108,8 @@ def _show_query(config: Config, part: Part) -> None:
         f"WHERE session_date BETWEEN '{dates[0]}' AND '{dates[-1]}'\n"
         "GROUP BY symbol ORDER BY volume DESC LIMIT 5"
     )
-    answer = select(connect(config), sql)
+    with lake_access():
+        answer = select(connect(config), sql)
     numbers = answer.columns[1:]
     console().print(f'\nmarketpipe query "\n{sql}"\n', soft_wrap=True)
     console().print(table(answer.columns, answer.iter_rows(), numbers))

@@ -7,11 +7,13 @@ from datetime import date
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
+    import polars as pl
     from rich.console import Console
     from rich.table import Table
 
 WIDTH_WITHOUT_TERMINAL = 160
 SMALL = 0.001  # below it six decimals are too few
+SECONDS = "%Y-%m-%d %H:%M:%S"
 
 
 def console(file: TextIO | None = None) -> "Console":
@@ -35,6 +37,18 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], numbers: Ite
     for row in rows:
         shown.add_row(*(Text(cell(value)) for value in row))
     return shown
+
+
+def print_frame(frame: "pl.DataFrame", file: TextIO | None = None) -> None:
+    """A frame as a table, times in UTC and without seconds where all are whole minutes."""
+    import polars as pl
+
+    times = {name: dtype.time_zone for name, dtype in frame.schema.items() if isinstance(dtype, pl.Datetime)}
+    numbers = [name for name, dtype in frame.schema.items() if dtype.is_numeric()]
+    whole = all(frame[name].dt.truncate("1m").equals(frame[name]) for name in times)
+    shown = frame.with_columns(pl.col(name).dt.strftime("%Y-%m-%d %H:%M" if whole else SECONDS) for name in times)
+    headers = {name: f"{name} (UTC)" if times.get(name) else name for name in frame.columns}
+    console(file).print(table(list(headers.values()), shown.iter_rows(), numbers))
 
 
 def cell(value: object) -> str:

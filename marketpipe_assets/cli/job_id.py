@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marketpipe_assets.cli.options import chosen_market
+from marketpipe_assets.cli.options import chosen_markets, refuse_beside
 from marketpipe_assets.cli.outcome import UserError
 from marketpipe_assets.cli.runs import instance_of, market_grid
 from marketpipe_assets.config import Config, Market
@@ -31,22 +31,24 @@ def symbol_days_of_job(
 
     Raises `UserError` where nothing of that name is known, and where other options (name → value) select as well.
     """
-    if given := [name for name, value in beside.items() if value]:
-        raise UserError(f"expected {job} alone, which says symbols and sessions, was also {', '.join(given)}")
+    refuse_beside(f"{job} alone, which says symbols and sessions", beside)
     if earlier := EARLIER.fullmatch(job):
         job = f"{earlier['day']}|{earlier['symbol']}"
     tagged: list[tuple[Market, Mapping[str, str]]]
     if "|" in job:
-        named = [chosen_market(config, market, [])] if market is not None else config.markets.values()
-        tagged = [(each, {"dagster/partition": job}) for each in named]
+        tagged = [(each, {"dagster/partition": job}) for each in chosen_markets(config, market)]
     else:
         run = _run(config, job)
-        tagged = [(_market_of(config, run), run.tags)]
-    for each, tags in tagged:
-        if selection := market_grid(config, each).tagged(tags):
-            return each, dict.fromkeys(selection.dates, selection.symbols)
-    markets = ", ".join(each.name for each, _ in tagged)
-    raise UserError(f"expected a partition of {markets} such as 2024-01-02|AAPL, or a run of some, was {job!r}")
+        tagged = [(_market_of(config, run, market), run.tags)]
+    found = [(each, selection) for each, tags in tagged if (selection := market_grid(config, each).tagged(tags))]
+    if len(found) > 1:
+        markets = ", ".join(each.name for each, _ in found)
+        raise UserError(f"expected one market with {job}, was {markets}: name it with --market")
+    if not found:
+        markets = ", ".join(each.name for each, _ in tagged)
+        raise UserError(f"expected a partition of {markets} such as 2024-01-02|AAPL, or a run of some, was {job!r}")
+    chosen, selection = found[0]
+    return chosen, dict.fromkeys(selection.dates, selection.symbols)
 
 
 def _run(config: Config, run_id: str) -> "dg.DagsterRun":
@@ -57,9 +59,11 @@ def _run(config: Config, run_id: str) -> "dg.DagsterRun":
     return run
 
 
-def _market_of(config: Config, run: "dg.DagsterRun") -> Market:
+def _market_of(config: Config, run: "dg.DagsterRun", market: str | None) -> Market:
     named = {key.path[0] for key in run.asset_selection or ()} or {run.job_name.rpartition("_")[0]}
-    known = [name for name in config.markets if name in named]
+    markets = chosen_markets(config, market)
+    known = [each for each in markets if each.name in named]
     if len(known) != 1:
-        raise UserError(f"expected a run of one market of {', '.join(config.markets)}, was {run.job_name}")
-    return config.markets[known[0]]
+        names = ", ".join(each.name for each in markets)
+        raise UserError(f"expected a run of one market of {names}, was {run.job_name}")
+    return known[0]

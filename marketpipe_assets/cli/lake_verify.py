@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from marketpipe_assets.cli.display import console, counted
-from marketpipe_assets.cli.options import ConfigOption, MarketOption, configuration
+from marketpipe_assets.cli.options import ConfigOption, MarketsOption, chosen_market, configuration
 from marketpipe_assets.cli.outcome import UserError, note, one_line, say
 
 
 def verify(
-    market: MarketOption = None,
+    market: MarketsOption = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Remove what a killed write left behind.")] = False,
     config: ConfigOption = None,
 ) -> None:
@@ -23,8 +23,9 @@ def verify(
     """
     from marketpipe_assets.lake.verify import damaged, files_of
 
-    lake = configuration(config).lake
-    root = lake if market is None else lake / market
+    loaded = configuration(config)
+    lake = loaded.lake
+    root = lake if market is None else lake / chosen_market(loaded, market, ()).name
     if not root.is_dir():
         raise UserError(f"expected a lake with bars, was no folder {root}")
     placed, foreign = files_of(lake, root)

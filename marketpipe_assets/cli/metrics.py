@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marketpipe_assets.cli.display import console, table
-from marketpipe_assets.cli.options import ConfigOption, configuration
-from marketpipe_assets.cli.outcome import RunTimeError, UserError, formatter_of, note, speak
-from marketpipe_assets.config import Config, export_dagster_home
+from marketpipe_assets.cli.display import console, print_frame, table
+from marketpipe_assets.cli.options import ConfigOption, configuration, refuse_beside
+from marketpipe_assets.cli.outcome import RunTimeError, UserError, catalogue, formatter_of, note, speak
+from marketpipe_assets.cli.runs import instance_of
+from marketpipe_assets.config import Config
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,7 +37,9 @@ def metrics(  # noqa: PLR0913, PLR0917  # one per option
     metric: Annotated[
         str | None, typer.Option("--metric", "-m", metavar="NAME", help="Print what each run added to it.")
     ] = None,
-    since: Annotated[str, typer.Option(metavar="AGE", help="From when: 30m, 12h, 7d, or a date.")] = SINCE,
+    since: Annotated[
+        str | None, typer.Option(metavar="AGE", help="From when: 30m, 12h, 7d, or a date.", show_default=SINCE)
+    ] = None,
     average: Annotated[
         str | None, typer.Option("--avg", metavar="AGE", help="The mean over windows of this length: 1h, 1d.")
     ] = None,
@@ -50,24 +53,26 @@ def metrics(  # noqa: PLR0913, PLR0917  # one per option
     """
     loaded = configuration(config)
     if metric is not None:
-        _history(loaded, metric, _instant(since), average, plot=plot)
-    elif listed or port is None:
+        refuse_beside("--metric alone", {"--list": listed})
+        _history(loaded, metric, _instant(since or SINCE), average, plot=plot)
+        return
+    if of_history := [name for name, value in {"--since": since, "--avg": average, "--plot": plot}.items() if value]:
+        raise UserError(f"expected --metric with {', '.join(of_history)}, was none")
+    if listed or port is None:
         _list(loaded)
     else:
         _serve(loaded, host, port, every)
 
 
 def _serve(config: Config, host: str, port: int, every: float) -> None:
-    import dagster as dg
     from prometheus_client import CollectorRegistry, start_http_server
 
     from marketpipe_assets.catalog.store import Catalog
     from marketpipe_assets.metrics.exporter import Exporter
 
     speak(formatter_of(config), config.log.level)
-    export_dagster_home(config)
     registry = CollectorRegistry()
-    with dg.DagsterInstance.get() as instance:
+    with instance_of(config) as instance:
         exporter = Exporter(config, Catalog(config.catalog_url), instance, every)
         exporter.refresh()
         registry.register(exporter)
@@ -98,7 +103,8 @@ def _history(config: Config, metric: str, since: datetime, average: str | None, 
 
     if metric not in HISTORIES:
         raise UserError(f"--metric: expected one of {', '.join(HISTORIES)}, was {metric!r}")
-    points = history(Catalog(config.catalog_url), metric, since)
+    with catalogue():
+        points = history(Catalog(config.catalog_url), metric, since)
     if average is not None:
         _age(average, "--avg")
         points = averaged(points, average)
@@ -107,8 +113,6 @@ def _history(config: Config, metric: str, since: datetime, average: str | None, 
     elif plot:
         _plot(points)
     else:
-        from marketpipe_assets.cli.query import print_frame
-
         print_frame(points)
 
 
@@ -138,7 +142,7 @@ def _instant(since: str) -> datetime:
 
 
 def _age(text: str, option: str) -> timedelta:
-    found = re.fullmatch(r"([1-9]\d*)([mhd])", text)
+    found = re.fullmatch(r"([1-9]\d{0,4})([mhd])", text)  # five digits: three centuries of days
     if found is None:
         raise UserError(f"{option}: expected a time such as 30m, 12h or 7d, was {text!r}")
     return int(found[1]) * AGES[found[2]]

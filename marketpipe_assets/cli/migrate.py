@@ -3,7 +3,7 @@
 import typer
 
 from marketpipe_assets.cli.options import ConfigOption, configuration
-from marketpipe_assets.cli.outcome import RunTimeError, one_line
+from marketpipe_assets.cli.outcome import catalogue
 
 
 def migrate(config: ConfigOption = None) -> None:
@@ -12,16 +12,12 @@ def migrate(config: ConfigOption = None) -> None:
     Runs do the same when they first need it; a deployment does it once, before anything else starts. Files of the lake
     need no migration.
     """
-    import sqlalchemy as sa
-
-    from marketpipe_assets.catalog.store import Catalog, CatalogError
+    from marketpipe_assets.catalog.store import Catalog
 
     catalog = Catalog(configuration(config).catalog_url)
     where = catalog.url.render_as_string(hide_password=True)
-    try:
+    with catalogue():
         before = catalog.revision()
         catalog.migrate()
-    except (CatalogError, sa.exc.SQLAlchemyError, OSError) as error:
-        raise RunTimeError(one_line(str(error))) from error
-    after = catalog.revision()
+        after = catalog.revision()
     typer.echo(f"{where} is at {after}" + ("" if before == after else f", was at {before or 'nothing'}"))

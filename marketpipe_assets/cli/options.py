@@ -1,14 +1,15 @@
 """Options that several commands share, and what they select: a configuration, a market, symbols, sessions."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marketpipe_assets.cli.outcome import UserError, Words, formatter_of, note, speak
+from marketpipe_assets.cli.display import some, span
+from marketpipe_assets.cli.outcome import UserError, Words, file_access, formatter_of, note, speak
 from marketpipe_assets.config import Config, Market, load_config
 
 if TYPE_CHECKING:
@@ -24,16 +25,18 @@ ConfigOption = Annotated[
         show_default="$MARKETPIPE_CONFIG, else ./marketpipe.yaml",
     ),
 ]
-MarketOption = Annotated[
-    str | None,
-    typer.Option(
-        "--market",
-        "-m",
-        metavar="NAME",
-        help="A market of the configuration.",
-        show_default="the one with the symbols, else the first",
-    ),
-]
+
+
+def _market_option(without: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        "--market", "-m", metavar="NAME", help="A market of the configuration.", show_default=without
+    )
+    return option
+
+
+MarketOption = Annotated[str | None, _market_option("the one with the symbols, else the first")]
+MarketsOption = Annotated[str | None, _market_option("every market")]
+WantedMarketsOption = Annotated[str | None, _market_option("the one with the symbols, else every market")]
 SymbolsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -45,20 +48,51 @@ EndOption = Annotated[str | None, typer.Option(metavar="DATE", help="The date be
 
 
 def configuration(path: Path | None) -> Config:
-    """The configuration, with its warnings on stderr. Raises `ConfigError`."""
+    """The configuration, with its warnings on stderr. Raises `ConfigError`, and `UserError` for a lake in no folder."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         config = load_config(path)
     speak(formatter_of(config) if config.log.format == "json" else Words(), config.log.level)
+    with file_access():
+        if file := next((place for place in (config.lake, *config.lake.parents) if place.is_file()), None):
+            raise UserError(f"lake: expected a folder, was {config.lake}: {file} is a file")
     for warning in caught:
         note(str(warning.message))
     return config
 
 
-def listed(symbols: Sequence[str] | None) -> list[str]:
-    """`["A,B", "C"]` → A, B, C, each once."""
+def is_alone(context: typer.Context) -> bool:
+    """Whether no subcommand follows a group. Raises `UserError` where one does, and the group was given options."""
+    if context.invoked_subcommand is None:
+        return True
+    sources = {
+        max(each.opts, key=len): context.get_parameter_source(each.name or "") for each in context.command.params
+    }
+    if given := [option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"]:
+        raise UserError(f"expected {', '.join(given)} after {context.invoked_subcommand}, was before it")
+    return False
+
+
+def refuse_beside(what: str, beside: Mapping[str, object]) -> None:
+    """Raise `UserError` where other options (name → value) are given, which would say nothing."""
+    if given := [name for name, value in beside.items() if value not in (None, False, [])]:
+        raise UserError(f"expected {what}, was also {', '.join(given)}")
+
+
+def listed(symbols: Sequence[str] | None, option: str = "--symbols") -> list[str]:
+    """`["A,B", "C"]` → A, B, C, each once; none where the option is not given. Raises `UserError` for an empty one."""
     parts = (part.strip() for value in symbols or () for part in value.split(","))
-    return list(dict.fromkeys(part for part in parts if part))
+    found = list(dict.fromkeys(part for part in parts if part))
+    if symbols and not found:
+        raise UserError(f"{option}: expected symbols, was empty")
+    return found
+
+
+def chosen_markets(config: Config, name: str | None, symbols: Sequence[str] = ()) -> Sequence[Market]:
+    """Every market where neither one nor symbols are named, else the one as `chosen_market` gives it."""
+    if name is None and not symbols:
+        return list(config.markets.values())
+    return [chosen_market(config, name, symbols)]
 
 
 def chosen_market(config: Config, name: str | None, symbols: Sequence[str]) -> Market:
@@ -105,13 +139,12 @@ def iso_date(text: str | None, option: str) -> date | None:
         raise UserError(f"{option}: expected a date such as 2024-01-02, was {text!r}") from None
 
 
-def asked_dates(market: Market, start: str | None, end: str | None) -> Sequence[date]:
-    """The market's sessions in the range, over or not; from its start and to today where a bound is not given.
+def asked_span(market: Market, first: date, end: str | None) -> tuple[date, date]:
+    """Half-open dates from `first`, or the market's start where that is later, to --end or with today.
 
-    Raises `UserError` for a range that is reversed, ends in the future, or holds no session.
+    Raises `UserError` for a span that is reversed or ends in the future.
     """
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
-    first = iso_date(start, "--start") or market.start
     last = iso_date(end, "--end") or tomorrow
     if last <= first:
         raise UserError(f"expected an --end after {first} (it is exclusive), was {last}")
@@ -119,13 +152,28 @@ def asked_dates(market: Market, start: str | None, end: str | None) -> Sequence[
         raise UserError(f"expected an --end of {tomorrow} at most, was {last}: bars of the future do not exist")
     if first < market.start:
         note(f"{market.name} begins on {market.start}: earlier sessions are left out")
+    return max(first, market.start), last
+
+
+def asked_dates(market: Market, start: str | None, end: str | None) -> Sequence[date]:
+    """The market's sessions in the range, over or not; from its start and to today where a bound is not given.
+
+    Raises `UserError` for a range that is reversed, ends in the future, or holds no session.
+    """
+    first, last = asked_span(market, iso_date(start, "--start") or market.start, end)
     dates = sessions_of(market).between(first, last)
     if not dates:
         raise UserError(
             f"expected a range with sessions of {market.name} ({market.calendar}, from {market.start}), "
-            f"was {first} to {last}"
+            f"was {start or first} to {last}"
         )
     return dates
+
+
+def selected(market: Market, symbols: Sequence[str], dates: Sequence[date] | None) -> str:
+    """What was asked for: `shares`, or `AAPL, MSFT of shares, 2024-01-02 to 2024-01-05`."""
+    named = f"{some(symbols)} of {market.name}" if symbols else market.name
+    return f"{named}, {span(dates)}" if dates else named
 
 
 def over(market: Market, dates: Sequence[date]) -> Sequence[date]:

@@ -100,12 +100,24 @@ def user_input() -> Iterator[None]:
 
 
 @contextmanager
+def file_access() -> Iterator[None]:
+    """Around calls that open files and folders: one that cannot be used is a failure with one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise  # a pipe that was closed, which is no failure
+        raise RunTimeError(f"{error.filename} cannot be used: {error.strerror}") from error
+
+
+@contextmanager
 def lake_access() -> Iterator[None]:
     """Around calls that read the lake: a damaged file and a full disk are failures with one line."""
     from marketpipe_assets.lake.parquet import LakeError
 
     try:
-        yield
+        with file_access():
+            yield
     except LakeError as error:
         raise RunTimeError(one_line(str(error))) from error
 
@@ -118,7 +130,8 @@ def catalogue() -> Iterator[None]:
     from marketpipe_assets.catalog.store import CatalogError
 
     try:
-        yield
+        with file_access():
+            yield
     except CatalogError as error:
         raise RunTimeError(one_line(str(error))) from error
     except DBAPIError as error:

@@ -5,14 +5,14 @@ from typing import Annotated
 import typer
 
 from marketpipe_assets.cli.display import console, counted
-from marketpipe_assets.cli.options import ConfigOption, MarketOption, chosen_market, configuration
+from marketpipe_assets.cli.options import ConfigOption, MarketsOption, chosen_markets, configuration
 from marketpipe_assets.cli.outcome import catalogue, lake_access, note
 from marketpipe_assets.cli.runs import instance_of, market_grid
 from marketpipe_assets.config import Config, Market
 
 
 def rebuild(
-    market: MarketOption = None,
+    market: MarketsOption = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Where partitions are shown that are not held, forget the asset's events.")
     ] = False,
@@ -25,8 +25,7 @@ def rebuild(
     knows already is not recorded again, so that an interrupted rebuild goes on where it stopped.
     """
     loaded = configuration(config)
-    markets = [chosen_market(loaded, market, ())] if market is not None else list(loaded.markets.values())
-    for each in markets:
+    for each in chosen_markets(loaded, market):
         with lake_access(), catalogue():
             _rebuild(loaded, each, replace=replace, dry_run=dry_run)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from marketpipe_assets.cli.display import console, counted, size, some, span, table
-from marketpipe_assets.cli.options import ConfigOption, MarketOption, chosen_market, configuration
-from marketpipe_assets.cli.outcome import UserError, lake_access, note
+from marketpipe_assets.cli.options import ConfigOption, MarketsOption, chosen_markets, configuration, is_alone
+from marketpipe_assets.cli.outcome import UserError, catalogue, lake_access, note
 from marketpipe_assets.cli.runs import instance_of
 from marketpipe_assets.config import Config, Market
 from marketpipe_assets.upkeep import FOREVER, age
@@ -30,7 +30,7 @@ class Pruning(NamedTuple):
 
 def prune(
     context: typer.Context,
-    market: MarketOption = None,
+    market: MarketsOption = None,
     execute: ExecuteOption = False,
     dry_run: DryRunOption = False,
     config: ConfigOption = None,
@@ -39,14 +39,14 @@ def prune(
 
     Prints the files, rows and bytes. Removes nothing without --execute. What is on hold stays.
     """
-    if context.invoked_subcommand is None:
+    if is_alone(context):
         _run(configuration(config), market, None, execute=execute, dry_run=dry_run)
 
 
 def parquet(  # one per option
     older_than: Annotated[str, typer.Argument(metavar="AGE", help="2y, 18m, 30d or 30 (days).")],
     root: Annotated[Path | None, typer.Option(help="The lake, which must be the configured one.")] = None,
-    market: MarketOption = None,
+    market: MarketsOption = None,
     execute: ExecuteOption = False,
     dry_run: DryRunOption = False,
     config: ConfigOption = None,
@@ -72,8 +72,7 @@ def database(age: Annotated[str, typer.Argument(metavar="AGE")]) -> None:  # noq
 def _run(config: Config, market: str | None, otherwise: timedelta | None, *, execute: bool, dry_run: bool) -> None:
     if execute and dry_run:
         raise UserError("expected --execute or --dry-run, was both")
-    chosen = list(config.markets.values()) if market is None else [chosen_market(config, market, ())]
-    prunings = [_planned(config, each, otherwise) for each in chosen]
+    prunings = [_planned(config, each, otherwise) for each in chosen_markets(config, market)]
     if not any(each.policy.kept_from for each in prunings):
         raise UserError("expected an age in `retention` of a market, or `prune parquet AGE`, was none")
     for each in prunings:
@@ -99,7 +98,7 @@ def _execute(config: Config, prunings: Sequence[Pruning]) -> list["Cut"]:
     from marketpipe_assets.defs.retention import prune as remove
 
     run_id, catalog = f"prune {datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}", Catalog(config.catalog_url)
-    with instance_of(config) as instance, lake_access():
+    with instance_of(config) as instance, lake_access(), catalogue():
         return [
             cut
             for each in prunings

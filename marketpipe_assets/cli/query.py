@@ -2,22 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from marketpipe_assets.cli import export
-from marketpipe_assets.cli.display import console, counted, table
-from marketpipe_assets.cli.options import ConfigOption, configuration
-from marketpipe_assets.cli.outcome import RunTimeError, UserError, note, one_line
+from marketpipe_assets.cli.display import counted, print_frame
+from marketpipe_assets.cli.options import ConfigOption, configuration, refuse_beside
+from marketpipe_assets.cli.outcome import RunTimeError, UserError, lake_access, note, one_line
 from marketpipe_assets.config import Config
 
 if TYPE_CHECKING:
     import duckdb
-    import polars as pl
 
 TABLE_ROWS = 50
-SECONDS = "%Y-%m-%d %H:%M:%S"
 
 
 def query(  # noqa: PLR0913, PLR0917  # one per option
@@ -54,6 +52,9 @@ def query(  # noqa: PLR0913, PLR0917  # one per option
 
     if as_csv + as_json + plan > 1:
         raise UserError("expected one of --csv, --json and --explain, was several")
+    if plan:
+        of_an_answer = {"--limit": limit, "--timeout": seconds, "--max-rows": most_rows}
+        refuse_beside("--explain without what limits an answer", of_an_answer)
     with _connected(configuration(config), memory or MEMORY) as connection:
         if plan:
             typer.echo(explain(connection, sql))
@@ -61,8 +62,7 @@ def query(  # noqa: PLR0913, PLR0917  # one per option
         answer = select(connection, sql, seconds=seconds or SECONDS, most_rows=most_rows or MOST_ROWS)
     if as_csv or as_json:
         shown = answer if limit is None else answer.head(limit)
-        written = export.csv(shown) if as_csv else export.json(shown)
-        typer.echo(written, nl=False)
+        typer.echo(export.FORMATS["csv" if as_csv else "json"](shown), nl=False)
     else:
         shown = answer.head(limit or TABLE_ROWS)
         print_frame(shown)
@@ -77,7 +77,7 @@ def _connected(config: Config, memory: str) -> Iterator["duckdb.DuckDBPyConnecti
     from marketpipe_assets.query import connect
 
     try:
-        with connect(config, memory=memory) as connection:
+        with lake_access(), connect(config, memory=memory) as connection:
             yield connection
     except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.InvalidInputException, TimeoutError) as error:
         raise RunTimeError(_reason(error)) from error
@@ -88,15 +88,3 @@ def _connected(config: Config, memory: str) -> Iterator["duckdb.DuckDBPyConnecti
 def _reason(error: Exception) -> str:
     """DuckDB's words without the excerpt of the statement it adds."""
     return one_line(str(error).split("\n\nLINE")[0])
-
-
-def print_frame(frame: "pl.DataFrame", file: TextIO | None = None) -> None:
-    """A frame as a table, times in UTC and without seconds where all are whole minutes."""
-    import polars as pl
-
-    times = {name: dtype.time_zone for name, dtype in frame.schema.items() if isinstance(dtype, pl.Datetime)}
-    numbers = [name for name, dtype in frame.schema.items() if dtype.is_numeric()]
-    whole = all(frame[name].dt.truncate("1m").equals(frame[name]) for name in times)
-    shown = frame.with_columns(pl.col(name).dt.strftime("%Y-%m-%d %H:%M" if whole else SECONDS) for name in times)
-    headers = {name: f"{name} (UTC)" if times.get(name) else name for name in frame.columns}
-    console(file).print(table(list(headers.values()), shown.iter_rows(), numbers))

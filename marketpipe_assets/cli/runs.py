@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from marketpipe_assets.cli.config_check import usable
 from marketpipe_assets.cli.display import console, counted, span
-from marketpipe_assets.cli.outcome import RunTimeError, UserError, one_line
+from marketpipe_assets.cli.outcome import RunTimeError, UserError, catalogue, file_access, lake_access, one_line, say
 from marketpipe_assets.config import Config, Market, export_dagster_home
 
 if TYPE_CHECKING:
@@ -56,14 +56,31 @@ def market_grid(config: Config, market: Market) -> "Grid":
     from marketpipe_assets.catalog.store import Catalog
     from marketpipe_assets.defs.partitions import grid_of
 
-    return grid_of(market, Catalog(config.catalog_url))
+    with catalogue():
+        return grid_of(market, Catalog(config.catalog_url))
 
 
 def run_each(config: Config, plans: Sequence[Plan]) -> list[Failed]:
     """Run one after the other, and go on after one that failed."""
     usable(config)  # a configuration that cannot be loaded is said in a line before Dagster says it in a page
-    with instance_of(config) as instance, _progress(len(plans)) as bar:
-        return [failed for plan in plans if (failed := _run(instance, plan, bar)) is not None]
+    with instance_of(config) as instance:
+        with _progress(len(plans)) as bar:
+            failed = [failed for plan in plans if (failed := _run(instance, plan, bar)) is not None]
+        if failed:
+            _account_for_stored(config, instance)
+        return failed
+
+
+def _account_for_stored(config: Config, instance: "dg.DagsterInstance") -> None:
+    """Make the ledger know the bars that runs had stored when they failed; where that fails too, it is said."""
+    from marketpipe_assets.catalog.store import Catalog
+    from marketpipe_assets.defs.ledger import recover
+
+    try:
+        with lake_access(), catalogue():
+            recover(Catalog(config.catalog_url), config.lake, config.markets, instance)
+    except RunTimeError as error:
+        say(str(error), 1)
 
 
 @contextmanager
@@ -71,7 +88,8 @@ def instance_of(config: Config) -> Iterator["dg.DagsterInstance"]:
     """The instance of the web UI. Raises `UserError` where its folder cannot be one."""
     import dagster as dg
 
-    home = export_dagster_home(config)
+    with file_access():
+        home = export_dagster_home(config)
     if not (home.is_absolute() and home.is_dir()):
         raise UserError(f"expected DAGSTER_HOME to be a folder with its whole path, was {home}")
     with dg.DagsterInstance.get() as instance:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from marketpipe_assets.cli.options import ConfigOption, configuration
-from marketpipe_assets.cli.outcome import UserError, note
+from marketpipe_assets.cli.outcome import UserError, file_access, note
 from marketpipe_assets.config import Config, dagster_home
 
 SERVICE = """\
@@ -55,7 +55,7 @@ def generate(
         Path | None,
         typer.Option("--output", "-o", metavar="FOLDER", help="Write the units there.", show_default="print"),
     ] = None,
-    port: Annotated[int, typer.Option(help="Of the web UI, on this machine only.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the web UI, on this machine only.")] = 3000,
     config: ConfigOption = None,
 ) -> None:
     """Print units of systemd for the web UI, the daemon and a nightly backfill, and a line for cron.
@@ -63,15 +63,15 @@ def generate(
     The daemon runs schedules and sensors; the timer and the cron line are for machines without one.
     """
     loaded = configuration(config)
-    units = units_of(loaded, port)
-    cron = cron_line(loaded)
+    with file_access():
+        units, cron = units_of(loaded, port), cron_line(loaded)
     if output is None:
         for name, text in units.items():
             typer.echo(f"# {name}\n{text}")
         typer.echo(f"# crontab\n{cron}")
         return
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        output.mkdir(exist_ok=True)
         for name, text in {**units, "marketpipe.cron": f"{cron}\n"}.items():
             (output / name).write_text(text, encoding="utf-8")
     except OSError as error:

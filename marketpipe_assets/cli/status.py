@@ -12,7 +12,7 @@ import typer
 
 from marketpipe_assets.cli.display import console, size, table
 from marketpipe_assets.cli.options import ConfigOption, configuration, over, sessions_of
-from marketpipe_assets.cli.outcome import catalogue, lake_access, note, one_line
+from marketpipe_assets.cli.outcome import catalogue, file_access, lake_access, note, one_line
 from marketpipe_assets.config import Config, Market, dagster_home
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def status(
     Of a lake of more than 5,000 files it shows what the ledger knows: minute bars, and days of which it received some.
     """
     loaded = configuration(config)
+    with file_access():
+        home = dagster_home(loaded)
     if files or not _is_large(loaded.lake):
         with lake_access(), catalogue():
             held, holdings = _seen(loaded)
@@ -77,9 +79,9 @@ def status(
         with catalogue():
             held, holdings = _known(loaded)
     if as_json:
-        typer.echo(json.dumps(_document(loaded, holdings, held), indent=2, default=str))
+        typer.echo(json.dumps(_document(loaded, home, holdings, held), indent=2, default=str))
         return
-    _show(loaded, holdings, held)
+    _show(loaded, home, holdings, held)
 
 
 def _is_large(lake: Path) -> bool:
@@ -220,12 +222,12 @@ def _bars_within(lake: Path, market: Market, footer: Footer, span: "DueSpan") ->
 
 
 def _document(
-    config: Config, holdings: Mapping[tuple[str, str], Holding], held: Mapping[str, Held]
+    config: Config, home: Path, holdings: Mapping[tuple[str, str], Holding], held: Mapping[str, Held]
 ) -> dict[str, object]:
     markets = dict.fromkeys((*config.markets, *(market for market, _ in holdings)))
     return {
         "configuration": config.path,
-        "dagster_home": dagster_home(config),
+        "dagster_home": home,
         "lake": config.lake,
         "markets": {
             name: {
@@ -237,10 +239,10 @@ def _document(
     }
 
 
-def _show(config: Config, holdings: Mapping[tuple[str, str], Holding], held: Mapping[str, Held]) -> None:
+def _show(config: Config, home: Path, holdings: Mapping[tuple[str, str], Holding], held: Mapping[str, Held]) -> None:
     out = console()
     out.print(f"configuration  {config.path or 'the packaged default'}", soft_wrap=True)
-    out.print(f"Dagster home   {dagster_home(config)}", soft_wrap=True)
+    out.print(f"Dagster home   {home}", soft_wrap=True)
     out.print(f"lake           {config.lake}", soft_wrap=True)
     for name, (days, configured) in held.items():
         out.print(f"{name}: {days:,} of {configured:,} configured symbol-days are held", soft_wrap=True)

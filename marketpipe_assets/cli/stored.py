@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from marketpipe_assets.cli.options import asked_dates, in_order, sessions_of
+from marketpipe_assets.cli.options import asked_dates, in_order, selected, sessions_of
 from marketpipe_assets.cli.outcome import UserError, lake_access
 from marketpipe_assets.config import Market
 
@@ -36,6 +36,13 @@ def stored_days(
     return {day: found[day] for day in sorted(sessions & found.keys())}
 
 
+def no_bars(market: Market, symbols: Sequence[str], dates: Sequence[date] | None) -> UserError:
+    """What to raise where none of what was asked for is stored."""
+    return UserError(
+        f"expected stored bars of {selected(market, symbols, dates)}, was none: marketpipe ingest fetches them"
+    )
+
+
 def chosen_days(
     lake: Path,
     market: Market,
@@ -54,6 +61,6 @@ def chosen_days(
     with lake_access():
         stored = stored_days(lake, market, symbols, dates=dates)
     if not stored:
-        raise UserError(f"expected stored bars of {market.name}, was none: marketpipe ingest fetches them")
+        raise no_bars(market, symbols, dates)
     chosen = list(stored) if every or ranged else list(stored)[-(days or DAYS) :]
     return {day: stored[day] for day in chosen}

@@ -8,7 +8,8 @@ from typing import Annotated, NamedTuple
 import typer
 
 from marketpipe_assets.cli.display import console, counted, table
-from marketpipe_assets.cli.options import ConfigOption, MarketOption, chosen_market, configuration, over, sessions_of
+from marketpipe_assets.cli.options import ConfigOption, MarketsOption, chosen_markets, configuration, over, sessions_of
+from marketpipe_assets.cli.outcome import catalogue, lake_access
 from marketpipe_assets.config import Config, Market
 
 CONFIGURED, NEW, RETIRED = "configured", "new", "retired"
@@ -29,7 +30,7 @@ class Symbol(NamedTuple):
 
 
 def symbols(
-    market: MarketOption = None,
+    market: MarketsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     config: ConfigOption = None,
 ) -> None:
@@ -39,8 +40,8 @@ def symbols(
     are kept and can be read.
     """
     loaded = configuration(config)
-    chosen = list(loaded.markets.values()) if market is None else [chosen_market(loaded, market, ())]
-    found = [each for of in chosen for each in symbols_of(loaded, of)]
+    with lake_access(), catalogue():
+        found = [each for chosen in chosen_markets(loaded, market) for each in symbols_of(loaded, chosen)]
     if as_json:
         typer.echo(json.dumps([each._asdict() for each in found], indent=2, default=str))
         return

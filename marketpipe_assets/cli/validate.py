@@ -1,7 +1,7 @@
 """`marketpipe validate`: judge stored raw bars with the present rules and compare with what is stored."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -18,11 +18,12 @@ from marketpipe_assets.cli.options import (
     chosen_market,
     configuration,
     listed,
+    refuse_beside,
 )
-from marketpipe_assets.cli.outcome import UserError, lake_access, note, say
+from marketpipe_assets.cli.outcome import lake_access, note, say
 from marketpipe_assets.cli.report_list import is_report, print_reports
 from marketpipe_assets.cli.runs import market_grid
-from marketpipe_assets.cli.stored import AllOption, DaysOption, chosen_days
+from marketpipe_assets.cli.stored import AllOption, DaysOption, chosen_days, no_bars
 from marketpipe_assets.config import Market
 
 if TYPE_CHECKING:
@@ -77,26 +78,44 @@ def validate(  # noqa: PLR0913, PLR0917  # one per option
     from marketpipe_assets.defs.planner import planned_runs
 
     loaded = configuration(config)
-    if reported or (show is not None and is_report(show)):
-        print_reports(loaded.reports, None if reported else show)
+    asked = job or job_id
+    beside = {"--symbols": symbols, "--days": days, "--all": every, "--start": start, "--end": end}
+    if reported:
+        refuse_beside("--list alone", {"JOB_ID": asked, **beside, "--show": show, "--market": market})
+        print_reports(loaded.reports, None)
         return
-    names = listed([show] if show is not None else symbols)
-    beside = {"--symbols": symbols, "--days": days, "--all": every, "--start": start, "--end": end, "--show": show}
-    if asked := job or job_id:
-        chosen, wanted = symbol_days_of_job(loaded, asked, market, beside)
+    if show is not None and is_report(show):
+        refuse_beside("--show with a report alone", {"JOB_ID": asked, **beside, "--market": market})
+        print_reports(loaded.reports, show)
+        return
+    if asked:
+        chosen, wanted = symbol_days_of_job(loaded, asked, market, {**beside, "--show": show})
     else:
+        names = _named(symbols, show)
         chosen = chosen_market(loaded, market, names)
         wanted = chosen_days(loaded.lake, chosen, names, days=days, every=every, start=start, end=end)
     parts = planned_runs(market_grid(loaded, chosen), wanted)
     if show is not None:
         _show_bars(loaded.lake, chosen, parts)
-        return
+    else:
+        _judge(loaded.lake, chosen, parts)
+
+
+def _named(symbols: list[str] | None, show: str | None) -> list[str]:
+    if show is None:
+        return listed(symbols)
+    refuse_beside("--show alone to name symbols", {"--symbols": symbols})
+    return listed([show], "--show")
+
+
+def _judge(lake: Path, market: Market, parts: Sequence["Selection"]) -> None:
     with lake_access():
-        verdict = _together([_judged(loaded.lake, chosen, part) for part in parts])
+        verdict = _together([_judged(lake, market, part) for part in parts])
     if not verdict.raw:
-        raise UserError(f"expected stored bars of {chosen.name}, was none: marketpipe ingest fetches them")
+        symbols = sorted({symbol for part in parts for symbol in part.symbols})
+        raise no_bars(market, symbols, sorted({day for part in parts for day in part.dates}))
     if verdict.broken or verdict.quarantined:
-        console().print(_rule_table(chosen, verdict))
+        console().print(_rule_table(market, verdict))
     for repair in verdict.idle:
         note(f"no bar for the repair of {repair}")
     symbol_days = sum(part.symbol_days for part in parts)

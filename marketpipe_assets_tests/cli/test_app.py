@@ -90,3 +90,32 @@ def test_help_imports_neither_dagster_nor_frames() -> None:
 
     assert {"dagster", "polars", "duckdb", "exchange_calendars", "pyarrow"}.isdisjoint(run.stderr.split())
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (
+            ["prune", "--dry-run", "-m", "coins", "parquet", "30d", "--execute"],
+            "expected --market, --dry-run after parquet",
+        ),
+        (["prune", "-c", "/nowhere.yaml", "parquet", "30d"], "expected --config after parquet, was before it"),
+        (["coverage", "--by", "day", "-m", "coins", "rebuild"], "expected --by, --market after rebuild, was before it"),
+    ],
+)
+def test_options_before_a_subcommand_are_refused(args: list[str], said: str) -> None:
+    result = marketpipe(*args)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {said}")
+
+
+EVERY = ("prune", "prune parquet", "coverage rebuild", "symbols", "backfill", "lake verify", "partitions rebuild")
+
+
+@pytest.mark.parametrize("command", EVERY)
+def test_help_says_that_without_a_market_it_is_every_one(command: str) -> None:
+    shown = " ".join(marketpipe(*command.split(), "--help").stdout.split())
+
+    assert "every market)" in shown
+    assert "else the first" not in shown

@@ -126,11 +126,24 @@ def test_lookback_counts_days_back_from_today(own: Path) -> None:
     assert f"{now.date() - timedelta(days=3)} to {last}" in done.stdout
 
 
+def test_a_lookback_beyond_the_start_is_to_the_start(filled: Path) -> None:
+    days = (datetime.now(UTC).date() - date(2024, 1, 2)).days
+
+    far, exact = (
+        marketpipe("backfill", "-c", filled, "--market", "coins", "--lookback", count, "--dry-run")
+        for count in (99_999_999, days)
+    )
+
+    assert far.exit_code == 0, far.exception
+    assert far.stdout == exact.stdout
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
         (("--from", "2024-1-2"), "--from: expected a date such as 2024-01-02"),
         (("--from", "2999-01-02"), "expected an --end after 2999-01-02"),
+        (("--end", "2999-01-02"), "was 2999-01-02: bars of the future do not exist"),
         (("--provider", "alpaca"), "expected a market of provider alpaca, was shares (shares), coins (coins)"),
         (("--symbols", "TSLA"), "TSLA"),
     ],

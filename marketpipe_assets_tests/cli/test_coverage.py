@@ -116,3 +116,18 @@ def test_a_catalogue_that_is_no_database_is_one_line(tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert result.stderr == "error: the catalogue cannot be used: file is not a database\n"
+
+
+def test_a_file_is_of_the_format_its_name_says(folder: Path, tmp_path: Path) -> None:
+    asked = ("coverage", "-c", folder / "marketpipe.yaml", "--output")
+
+    done = [marketpipe(*asked, tmp_path / f"symbols.{suffix}") for suffix in ("csv", "json", "parquet", "txt")]
+    table = marketpipe(*asked, tmp_path / "symbols.txt", "--format", "table")
+
+    assert [each.exit_code for each in done] == [0, 0, 0, 2]
+    assert "expected a name that ends in .csv, .json, .parquet, or --format" in done[3].stderr
+    assert (tmp_path / "symbols.csv").read_text().startswith("symbol,days,covered,")
+    assert json.loads((tmp_path / "symbols.json").read_text())["count"] == 3
+    assert pl.read_parquet(tmp_path / "symbols.parquet").height == 3
+    assert table.stderr == f"note: 3 rows written to {tmp_path}/symbols.txt\n"
+    assert (tmp_path / "symbols.txt").read_text().startswith("symbol  days")

@@ -48,3 +48,8 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 def test_a_folder_is_no_output(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected a file in a folder that exists"):
         write_whole(tmp_path, b"x")
+
+
+def test_a_column_that_csv_cannot_hold_is_named() -> None:
+    with pytest.raises(UserError, match="expected columns that CSV can hold, was place of Struct"):
+        csv(pl.DataFrame({"place": [{"row": 1}]}))

@@ -117,6 +117,17 @@ def test_a_failed_run_is_one_line_with_its_reason_and_the_others_go_on(own: Path
     assert "Traceback" not in run.stderr
 
 
+def test_the_ledger_knows_what_a_run_stored_before_it_failed(tmp_path: Path) -> None:
+    configured(tmp_path, CONFIGURATION.replace("    max_symbol", "    max_quarantined_share: 0.001\n    max_symbol"))
+
+    run = process(tmp_path, "ingest", "--symbols", "AAPL", *DATES)
+
+    catalog = Catalog(f"sqlite:///{tmp_path}/catalog.sqlite")
+    assert run.returncode == 1
+    assert symbol_days_of(catalog, "shares")["raw_bars"].to_list() == [390, 390]
+    assert catalog.frame(sa.select(intents)).is_empty()
+
+
 def test_allow_shrink_stores_the_thinner_answer(own: Path) -> None:
     own.write_text(CONFIGURATION.replace("faults: {negative_volume: 1}", "faults: {missing_minutes: 1}"))
 

@@ -80,3 +80,29 @@ def test_what_cannot_be_shown_is_refused_in_a_line(own: Path, options: list[str]
     assert result.exit_code == 2
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("option", "value"), [("--since", "99999999d"), ("--avg", "99999999999d")])
+def test_ages_beyond_all_time_are_refused_in_a_line(own: Path, option: str, value: str) -> None:
+    result = marketpipe("metrics", "--metric", "mp_ingest_rows_total", option, value, "--config", own)
+
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {option}: expected a time such as 30m, 12h or 7d, was '{value}'\n"
+
+
+@pytest.mark.parametrize("options", [["--avg", "1d"], ["--plot"], ["--since", "1d"], ["--since", "1d", "--port", "1"]])
+def test_options_of_a_history_need_a_metric(own: Path, options: list[str]) -> None:
+    result = marketpipe("metrics", *options, "--config", own)
+
+    assert result.exit_code == 2
+    assert result.stderr == f"error: expected --metric with {options[0]}, was none\n"
+
+
+def test_a_home_that_is_no_folder_is_one_line(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "/nonexistent")
+
+    result = marketpipe("metrics", "--port", "18999", "--config", own)
+
+    assert result.exit_code == 2
+    assert result.stderr.endswith("expected DAGSTER_HOME to be a folder with its whole path, was /nonexistent\n")
+    assert result.stderr.count("\n") == 1

@@ -440,7 +440,7 @@ def test_validate_lists_the_reports_of_runs(filled: Path) -> None:
 
     lines = [line.split() for line in result.stdout.splitlines() if "BRK.B" in line]
     assert result.exit_code == 0
-    assert [line[3:] for line in lines] == [["3", "0", "0", "AAPL,", "BRK.B,", "MSFT"]] * 2
+    assert [line[3:] for line in lines] == [["4", "0", "0", "AAPL,", "BRK.B"]]
 
 
 def test_validate_prints_a_report(filled: Path) -> None:
@@ -449,8 +449,8 @@ def test_validate_prints_a_report(filled: Path) -> None:
     result = marketpipe("validate", "--show", path, "--config", filled)
 
     assert result.exit_code == 0
-    assert result.stdout.count("negative_volume") == 1
-    assert "1 of 1 row" in result.stdout
+    assert result.stdout.count("negative_volume") == 2
+    assert "2 of 2 rows" in result.stdout
 
 
 def test_validate_refuses_to_print_what_is_no_report(filled: Path) -> None:
@@ -492,7 +492,7 @@ def test_a_job_beside_other_selections_is_refused(filled: Path, command: str) ->
     [
         ("nowhere", "expected a partition such as 2024-01-02|AAPL or the id of a run, was 'nowhere'"),
         ("2024-01-06|AAPL", "expected a partition of shares, coins such as 2024-01-02|AAPL, or a run of some, was"),
-        ("2024-01-05|AAPL", "expected stored bars of shares, was none"),
+        ("2024-01-05|AAPL", "expected stored bars of AAPL of shares, 2024-01-05, was none"),
     ],
 )
 def test_a_job_that_is_not_known_is_refused(filled: Path, monkeypatch: pytest.MonkeyPatch, job: str, said: str) -> None:
@@ -527,3 +527,223 @@ def test_a_repair_changes_what_the_rules_make_and_aggregate_stores_it(
     assert rebuilt.exit_code == 0
     assert after.exit_code == 0
     assert "note: no bar for the repair of AAPL at 2024-01-02 22:00 UTC (repairs.yml:2)" in before.stderr + after.stderr
+
+
+TWINS = (
+    CONFIGURATION
+    + """\
+  twins:
+    calendar: XNYS
+    asset_class: equity
+    provider: shares
+    symbols: [AAPL, TSLA]
+    start: 2024-01-02
+    timeframes: [1h, 1d]
+"""
+)
+"""Another market with AAPL, of which nothing is stored."""
+
+
+@pytest.mark.parametrize("command", ["validate", "aggregate", "ingest", "backfill", "coverage"])
+@pytest.mark.parametrize("symbols", ["", ",", " "])
+def test_empty_symbols_are_not_all_of_them(filled: Path, command: str, symbols: str) -> None:
+    result = marketpipe(command, "--symbols", symbols, "--config", filled)
+
+    assert result.exit_code == 2
+    assert result.stderr == "error: --symbols: expected symbols, was empty\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [(["validate", "--show", ""], "--show: expected symbols, was empty"), (["bars", ","], "SYMBOL: expected symbols")],
+)
+def test_an_empty_name_is_no_symbol(filled: Path, args: list[str], said: str) -> None:
+    result = marketpipe(*args, "--config", filled)
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize("command", ["validate", "aggregate"])
+def test_a_partition_that_two_markets_share_is_not_taken_for_the_first_ones(own: Path, command: str) -> None:
+    own.write_text(TWINS)
+
+    result = marketpipe(command, "2024-01-02|AAPL", "--config", own)
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: expected one market with 2024-01-02|AAPL, was shares, twins: name it with --market\n"
+    )
+    assert marketpipe("validate", "2024-01-02|AAPL", "-m", "shares", "--config", own).exit_code == 0
+
+
+def test_verify_knows_the_markets_there_are(filled: Path) -> None:
+    result = marketpipe("lake", "verify", "-m", "sahres", "--config", filled)
+
+    assert result.exit_code == 2
+    assert result.stderr == "error: expected a market of shares, coins, was 'sahres'\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["-s", "MSFT", "--start", "2024-01-08", "--end", "2024-01-10"], "MSFT of shares, 2024-01-08 to 2024-01-09"),
+        (["-m", "shares", "--start", "2024-01-08", "--end", "2024-01-09"], "shares, 2024-01-08"),
+    ],
+)
+def test_what_is_not_stored_is_said_with_its_symbols_and_dates(filled: Path, args: list[str], said: str) -> None:
+    validate = marketpipe("validate", *args, "--config", filled)
+    coverage = marketpipe("coverage", *args, "--config", filled)
+
+    assert (validate.exit_code, coverage.exit_code) == (2, 2)
+    assert validate.stderr.startswith(f"error: expected stored bars of {said}, was none: ")
+    assert coverage.stderr.startswith(f"error: expected symbol-days of {said} in the ledger, was none: ")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["validate", "--list", "--days", "3", "--show", "MSFT"], "expected --list alone, was also --days, --show"),
+        (["validate", "--show", "x.csv", "--all"], "expected --show with a report alone, was also --all"),
+        (["validate", "--show", "MSFT", "-s", "AAPL"], "expected --show alone to name symbols, was also --symbols"),
+        (
+            ["query", "SELECT 1", "--explain", "--limit", "5"],
+            "expected --explain without what limits an answer, was also --limit",
+        ),
+    ],
+)
+def test_options_that_would_say_nothing_are_refused(filled: Path, args: list[str], said: str) -> None:
+    result = marketpipe(*args, "--config", filled)
+
+    assert (result.exit_code, result.stderr) == (2, f"error: {said}\n")
+
+
+@pytest.mark.parametrize("place", ["afile", "afile/lake"])
+@pytest.mark.parametrize("command", [["ingest", "-m", "shares"], ["bars", "AAPL"], ["status"], ["doctor"]])
+def test_a_lake_that_is_or_lies_in_no_folder_is_refused(tmp_path: Path, command: list[str], place: str) -> None:
+    (tmp_path / "afile").touch()
+    path = configured(tmp_path, CONFIGURATION.replace("./lake", f"./{place}"))
+
+    result = marketpipe(*command, "--config", path)
+
+    assert result.exit_code == 2
+    assert result.stderr == f"error: lake: expected a folder, was {tmp_path}/{place}: {tmp_path}/afile is a file\n"
+
+
+BAD_CATALOGUES = [["symbols"], ["backfill", "--dry-run"], ["backfill"], ["coverage", "-m", "shares"], ["status"]]
+BAD_CATALOGUES += [["metrics", "-m", "mp_ingest_rows_total"], ["migrate"]]
+
+
+@pytest.mark.parametrize("command", BAD_CATALOGUES)
+def test_a_catalogue_that_cannot_be_used_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    path = configured(tmp_path, CONFIGURATION + "catalog: ./afile/catalog.sqlite\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "afile").touch()
+
+    nowhere = marketpipe(*command, "--config", path)
+    (tmp_path / "afile").unlink()
+    (tmp_path / "afile").mkdir()
+    (tmp_path / "afile" / "catalog.sqlite").write_text("this is no database, but a text of some length")
+    garbage = marketpipe(*command, "--config", path)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    down = marketpipe(*command, "--config", path)
+
+    assert (nowhere.exit_code, garbage.exit_code, down.exit_code) == (1, 1, 1)
+    assert nowhere.stderr == f"error: {tmp_path}/afile cannot be used: File exists\n"
+    assert garbage.stderr == "error: the catalogue cannot be used: file is not a database\n"
+    assert down.stderr.startswith("error: the catalogue cannot be used: connection")
+    assert down.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["status"], ["schedule", "generate"], ["backfill", "--dry-run"]])
+def test_a_file_in_the_place_of_dagsters_folder_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    (tmp_path / ".dagster").touch()
+
+    result = marketpipe(*command, "--config", configured(tmp_path))
+
+    assert result.exit_code == 1
+    assert result.stderr == f"error: {tmp_path}/.dagster cannot be used: File exists\n"
+
+
+def test_a_damaged_footer_is_a_failure_of_query(own: Path) -> None:
+    path = own.parent / "lake" / "shares" / "bars_1d" / "symbol=AAPL" / "2024.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+
+    result = marketpipe("query", "SELECT 1", "--config", own)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {path} is damaged")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "option", "said"),
+    [
+        ("map {'a': 1}", "--csv", "expected columns that CSV can hold, was x of Map(String, Int32)"),
+        ("'ab'::BLOB", "--csv", "expected columns that CSV can hold, was x of Binary"),
+        ("[[1], [2]]", "--csv", "expected columns that CSV can hold, was x of List(List(Int32))"),
+        ("'ab'::BLOB", "--json", "expected columns that JSON can hold, was x of Binary"),
+        ("[{'b': 'ab'::BLOB}]", "--json", "expected columns that JSON can hold, was x of List(Struct({'b': Binary}))"),
+        ("[interval 1 day]", "--json", "expected columns of types that bars have"),
+    ],
+)
+def test_columns_that_a_format_cannot_hold_are_named(filled: Path, column: str, option: str, said: str) -> None:
+    result = marketpipe("query", f"SELECT {column} AS x", option, "--config", filled)
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_map_is_an_object_of_json(filled: Path) -> None:
+    result = marketpipe("query", "SELECT map {'a': 1} AS x", "--json", "--config", filled)
+
+    assert json.loads(result.stdout)["results"] == [{"x": {"a": 1}}]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--end-date", "9999-12-31"],
+        ["--end", "9999-12-31T00:00+00:00"],
+        ["--start", "0001-01-01T00:00+00:00"],
+        ["--start", "0001-01-01T05:00+05:00", "--end", "9999-12-31T18:59-05:00"],
+    ],
+)
+def test_bounds_may_be_as_far_as_dates_go(filled: Path, args: list[str]) -> None:
+    result = marketpipe("bars", "AAPL", *args, "-f", "json", "--config", filled)
+
+    assert result.exit_code == 0, result.exception
+    assert json.loads(result.stdout)["count"] == 2
+
+
+def test_bars_are_of_the_one_market_with_all_symbols(own: Path) -> None:
+    own.write_text(TWINS)
+
+    together = marketpipe("bars", "AAPL", "MSFT", "-f", "json", "--config", own)
+    alone = marketpipe("bars", "AAPL", "--config", own)
+
+    assert json.loads(together.stdout)["count"] == 4
+    assert alone.stderr == "error: expected one market with AAPL, was shares, twins: name it with --market\n"
+
+
+def test_a_misspelt_symbol_is_told_with_the_one_that_was_meant(filled: Path) -> None:
+    alone = marketpipe("bars", "msft", "--config", filled)
+    beside = marketpipe("bars", "AAPL", "msft", "--config", filled)
+
+    assert alone.stderr == "error: expected symbols of shares, coins, was msft (did you mean MSFT?)\n"
+    assert beside.stderr == "note: no market has msft (did you mean MSFT?)\n"
+
+
+def test_a_table_has_symbols_as_asked_and_names_those_it_leaves_out(filled: Path) -> None:
+    result = marketpipe("bars", "MSFT", "BRK.B", "AAPL", "-t", "1h", "--limit", "15", "--config", filled)
+
+    lines = [line.split() for line in result.stdout.splitlines()[2:]]
+    assert [line[0] for line in lines] == ["MSFT"] * 14 + ["BRK.B"]
+    assert [line[1] for line in lines if line[0] == "MSFT"] == ["2024-01-03"] * 7 + ["2024-01-02"] * 7
+    assert result.stderr == "note: 15 of 42 bars printed, none of AAPL; --limit prints more\n"

@@ -91,3 +91,19 @@ def test_units_need_a_file_to_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     assert done.exit_code == 2
     assert "expected a marketpipe.yaml, was the packaged default" in done.stderr
+
+
+@pytest.mark.parametrize("port", ["0", "99999999"])
+def test_units_are_not_made_of_a_port_that_is_none(tmp_path: Path, port: str) -> None:
+    done = marketpipe("schedule", "generate", "--config", configured(tmp_path), "--port", port)
+
+    assert done.exit_code == 2
+    assert "Invalid value for '--port'" in done.stderr
+
+
+def test_units_go_into_a_folder_that_exists_or_is_new_in_one(tmp_path: Path) -> None:
+    done = marketpipe("schedule", "generate", "--config", configured(tmp_path), "--output", tmp_path / "no" / "units")
+
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"error: --output: expected a folder that can be written, was {tmp_path}/no/units")
+    assert not (tmp_path / "no").exists()
