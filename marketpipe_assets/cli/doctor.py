@@ -72,14 +72,19 @@ def doctor(
 
 
 def examined(config: Config, *, ask: bool) -> list[Finding]:
-    """Every check in order. One that cannot look at all is a failure, and the others are made."""
+    """Every check in order. One that cannot look at all is a failure, and the others are made.
+
+    What keeps several from looking is a failure of the first.
+    """
     checks: Mapping[str, Callable[[Config], Found]] = {**CHECKS, "providers": _asked if ask else _secrets}
     findings: list[Finding] = []
     for name, check in checks.items():
         try:
             findings += [Finding(name, *found) for found in check(config)]
         except _unable() as error:
-            findings.append(Finding(name, State.FAIL, one_line(str(error))))
+            reason = one_line(str(error))
+            told = any(each.detail == reason for each in findings)
+            findings.append(Finding(name, State.WARN if told else State.FAIL, reason))
     return findings
 
 
@@ -163,7 +168,7 @@ def _catalogue(config: Config) -> Found:
 
     catalog = Catalog(config.catalog_url)
     if catalog.is_sqlite and not Path(str(catalog.url.database)).exists():
-        yield State.OK, f"{catalog.url.database} is not there yet: the first run makes it"
+        yield _to_be_made(Path(str(catalog.url.database)))
         return
     where, revision = catalog.url.render_as_string(hide_password=True), catalog.revision()
     if revision != head():
@@ -180,15 +185,20 @@ def _catalogue(config: Config) -> Found:
 def _lake(config: Config) -> Found:
     lake = config.lake
     if not lake.is_dir():
-        nearest = next(folder for folder in lake.parents if folder.is_dir())
-        state = State.OK if os.access(nearest, os.W_OK | os.X_OK) else State.FAIL
-        yield state, f"{lake} is not there yet" + ("" if state is State.OK else f", and {nearest} cannot be written")
+        yield _to_be_made(lake)
         return
     yield _writable(lake)
     free = shutil.disk_usage(lake).free
     state = State.FAIL if free < NO_SPACE else State.WARN if free < LITTLE_SPACE else State.OK
     yield state, f"{size(free)} free in {lake}"
     yield from _files(lake)
+
+
+def _to_be_made(path: Path) -> tuple[State, str]:
+    nearest = next(place for place in path.parents if place.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return State.OK, f"{path} is not there yet: the first run makes it"
+    return State.FAIL, f"{path} is not there yet, and {nearest} is no folder that can be written"
 
 
 def _writable(lake: Path) -> tuple[State, str]:

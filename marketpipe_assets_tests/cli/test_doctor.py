@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from marketpipe_assets_tests.cli.command import configured, marketpipe
+from marketpipe_assets_tests.cli.command import CONFIGURATION, configured, marketpipe
 from marketpipe_assets_tests.metrics.ledger import catalog_of, hold
 from marketpipe_assets_tests.metrics.ledger import configured as with_a_vendor
 from marketpipe_assets_tests.providers.vendor_server import Reply, vendor_server
@@ -165,3 +165,24 @@ def test_the_report_is_written_where_it_is_told_to(tmp_path: Path) -> None:
     marketpipe("doctor", "--output", report, "--config", configured(tmp_path))
 
     assert json.loads(report.read_text())["ok"]
+
+
+def test_a_catalogue_that_cannot_be_read_fails_once(tmp_path: Path) -> None:
+    (tmp_path / "catalog.sqlite").write_text("this is no database, but a text of some length")
+
+    found = examined(configured(tmp_path))
+
+    assert [check for check, told in found.items() if any(state == "fail" for state, _ in told)] == ["catalogue"]
+    assert found["clock"][0][0] == "warn"
+
+
+def test_a_catalogue_that_cannot_be_made_fails_it(tmp_path: Path) -> None:
+    (tmp_path / "afile").touch()
+    path = configured(tmp_path, CONFIGURATION + "catalog: ./afile/catalog.sqlite\n")
+
+    assert examined(path)["catalogue"] == [
+        (
+            "fail",
+            f"{tmp_path}/afile/catalog.sqlite is not there yet, and {tmp_path}/afile is no folder that can be written",
+        )
+    ]
