@@ -18,6 +18,7 @@ from marketpipe_assets.lake.scan import held, read_bars, table_dataset
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
+    import pyarrow as pa
 
 SESSIONS = ("regular", "pre", "post")
 MEMORY = "4GB"
@@ -212,11 +213,19 @@ def select(
         table = connection.sql(sql).limit(most_rows + 1).to_arrow_table()
     if table.num_rows > most_rows:
         raise ValueError(f"expected at most {most_rows:,} rows, was more: add a LIMIT, or ask for less")
-    try:
-        answer: pl.DataFrame = pl.from_arrow(table)  # type: ignore[assignment]  # a table never becomes a Series
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # polars panics where types are nested
-        raise ValueError(f"expected columns of types that bars have, was {table.schema.types}: {error}") from error
+    if foreign := [f"{each.name} of {each.type}" for each in table.schema if not _is_of_frames(each.type)]:
+        raise ValueError(f"expected columns of types that a frame has, was {', '.join(foreign)}: cast them")
+    answer: pl.DataFrame = pl.from_arrow(table)  # type: ignore[assignment]  # a table never becomes a Series
     return answer
+
+
+def _is_of_frames(kind: "pa.DataType") -> bool:
+    """Whether polars has the type and those within it: at the others it panics, if they are nested."""
+    import pyarrow as pa
+
+    if pa.types.is_interval(kind) or pa.types.is_union(kind):
+        return False
+    return all(_is_of_frames(kind.field(number).type) for number in range(kind.num_fields))
 
 
 def explain(connection: "duckdb.DuckDBPyConnection", sql: str) -> str:

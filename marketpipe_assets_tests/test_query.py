@@ -319,7 +319,7 @@ def test_lake_may_lie_below_a_folder_whose_name_looks_like_a_pattern(config: Con
 
 
 def test_answer_of_a_type_no_frame_has_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected columns of types that bars have"):
+    with pytest.raises(ValueError, match="expected columns of types that a frame has"):
         select(connect(), "SELECT max(ts) - min(ts) FROM bars_1m")
 
 

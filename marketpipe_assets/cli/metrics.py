@@ -136,9 +136,9 @@ def _instant(since: str) -> datetime:
         return datetime.now(UTC) - _age(since, "--since")
     try:
         day = datetime.fromisoformat(since)
-    except ValueError:
+        return day.replace(tzinfo=day.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise UserError(f"--since: expected 30m, 12h, 7d or a date such as 2024-01-02, was {since!r}") from None
-    return day.replace(tzinfo=day.tzinfo or UTC)
 
 
 def _age(text: str, option: str) -> timedelta:

@@ -31,7 +31,9 @@ def query(  # noqa: PLR0913, PLR0917  # one per option
     plan: Annotated[bool, typer.Option("--explain", help="Print how it would be answered; it is not run.")] = False,
     seconds: Annotated[
         float | None,
-        typer.Option("--timeout", metavar="SECONDS", min=0.01, help="Longest time it may take.", show_default="60"),
+        typer.Option(
+            "--timeout", metavar="SECONDS", min=0.01, max=86_400, help="Longest it may take.", show_default="60"
+        ),
     ] = None,
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Most memory it may use, as in 500MB.", show_default="4GB")

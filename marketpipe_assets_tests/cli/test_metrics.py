@@ -71,6 +71,7 @@ def test_runs_before_since_are_left_out(own: Path) -> None:
     [
         (["--metric", "mp_nothing"], "--metric: expected one of mp_ingest_rows_total,"),
         (["--metric", "mp_ingest_rows_total", "--since", "soon"], "--since: expected 30m, 12h, 7d or a date"),
+        (["--metric", "mp_ingest_rows_total", "--since", "9999-12-31T23:59-05:00"], "--since: expected 30m, 12h, 7d"),
         (["--metric", "mp_ingest_rows_total", "--avg", "0h"], "--avg: expected a time such as 30m, 12h or 7d"),
     ],
 )

@@ -689,7 +689,7 @@ def test_a_damaged_footer_is_a_failure_of_query(own: Path) -> None:
         ("[[1], [2]]", "--csv", "expected columns that CSV can hold, was x of List(List(Int32))"),
         ("'ab'::BLOB", "--json", "expected columns that JSON can hold, was x of Binary"),
         ("[{'b': 'ab'::BLOB}]", "--json", "expected columns that JSON can hold, was x of List(Struct({'b': Binary}))"),
-        ("[interval 1 day]", "--json", "expected columns of types that bars have"),
+        ("[interval 1 day]", "--json", "types that a frame has, was x of list<l: month_day_nano_interval>: cast them"),
     ],
 )
 def test_columns_that_a_format_cannot_hold_are_named(filled: Path, column: str, option: str, said: str) -> None:
@@ -697,7 +697,7 @@ def test_columns_that_a_format_cannot_hold_are_named(filled: Path, column: str, 
 
     assert result.exit_code == 2
     assert said in result.stderr
-    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_map_is_an_object_of_json(filled: Path) -> None:
