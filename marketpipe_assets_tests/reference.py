@@ -246,10 +246,10 @@ NOTES: Mapping[str, str] = {
         "measured by each other."
     ),
     "impossible_tick": "The limit is how many times the price of the bars before and after a high or low may be.",
-    "stale_feed": "The limit is how many bars in a row, counted with the first.",
+    "stale_feed": "The limit is how many bars in a row, counted with the first: a whole number of 2 or more.",
     "constant_price": "As `stale_feed`; bars count whose volume is above `constant_price_floor`.",
     "rising_volume": "As `stale_feed`.",
-    "zero_volume_run": "As `stale_feed`.",
+    "zero_volume_run": "As `stale_feed`, of 1 or more.",
     "volume_spike": "The limit is how many times the mean of the twenty bars before in the session.",
     "vwap_range": "The limit is the share of the price by which it may lie outside.",
     "price_range": "The limit is the highest price; the lowest is `price_floor`.",
