@@ -20,7 +20,7 @@ demo: $(VENV)/.runtime ## materialize a month of synthetic bars through Dagster 
 	@$(BIN)/marketpipe demo
 
 test: $(VENV)/.dev ## run the tests; ARGS="-k lake" passes arguments to pytest
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.dev ## ruff
 	@$(BIN)/ruff check .

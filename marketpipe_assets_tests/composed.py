@@ -108,14 +108,14 @@ class Deployment:
         environment = self._environment(service, {})
         return subprocess.run(checked, env=environment, capture_output=True, check=False).returncode == 0
 
-    def stop(self, *services: str) -> None:
+    def stop(self, *services: str, patience: float = PATIENCE) -> None:
         """As Compose does: all at once, and killed when their time to stop is over. A web server waits for browsers."""
         stopping = {service: self._running.pop(service) for service in services}
         for process in stopping.values():
             process.terminate()
         for service, process in stopping.items():
             try:
-                process.wait(GRACE if "stop_grace_period" not in self.services[service] else PATIENCE)
+                process.wait(patience if "stop_grace_period" in self.services[service] else GRACE)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(30)
@@ -124,7 +124,7 @@ class Deployment:
         return self._running[service].pid
 
     def stop_all(self) -> None:
-        self.stop(*reversed(self._running))
+        self.stop(*reversed(self._running), patience=3 * GRACE)  # no run is under way that anybody asks for
 
     def said(self, service: str) -> str:
         return (self.folder / f"{service}.log").read_text(errors="replace")
