@@ -34,6 +34,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "")  # so that what a test exports is taken away after it, too
         monkeypatch.delenv(name)
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
+    monkeypatch.setenv("HYPOTHESIS_NO_PLUGINS", "1")  # pandera loads it in a run, and half a second of plugins with it
 
 
 @pytest.fixture
