@@ -87,6 +87,8 @@ def _within(whole: Rectangle, most: int) -> list[Rectangle]:
     symbols are as many cells as a year of 20, and write each file of a year 25 times.
     """
     height, width = whole.bottom - whole.top, whole.right - whole.left
+    if height * width <= most:
+        return [whole]
     ways = [(ceil(width / wide) * ceil(height / (most // wide)), wide) for wide in range(1, min(width, most) + 1)]
     fewest, _ = min(ways)
     wide = min(wide for count, wide in ways if count <= fewest * FEW)

@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 import sqlalchemy as sa
 
-from marketpipe_assets.bars.schema import FETCHED, RAW, VALID
+from marketpipe_assets.bars.schema import QUARANTINED, RAW, VALID
 from marketpipe_assets.catalog.asking import pruned_through
 from marketpipe_assets.catalog.counts import COUNTS, add_counts
 from marketpipe_assets.catalog.rows import upsert
@@ -85,12 +85,16 @@ def planned_pruning(lake: Path, market: Market, policy: Policy) -> Plan:
 def spared(
     catalog: Catalog, lake: Path, market: Market, table: str, symbols: Sequence[str], dates: Sequence[date]
 ) -> Mapping[str, frozenset[date]]:
-    """Symbol-days of a table that no run may replace: retention removed the bars that they were built from."""
-    through = pruned_through(catalog, market.name, (RAW, VALID))
+    """Symbol-days of a table that no run may replace: retention removed the bars that they were built from.
+
+    None of a table that is not built from others, but asked for.
+    """
+    source = {VALID: RAW, QUARANTINED: RAW, **dict.fromkeys(tables_of(market).longer, VALID)}.get(table)
+    through = pruned_through(catalog, market.name, (RAW, VALID)) if source is not None else {}
     old = {symbol: through[symbol] for symbol in symbols if through.get(symbol, date.min) >= min(dates)}
-    if not old or table in FETCHED:
+    if source is None or not old:
         return {}
-    held = bar_counts(lake, market.name, VALID if table in tables_of(market).longer else RAW, sorted(old), dates)
+    held = bar_counts(lake, market.name, source, sorted(old), dates)
     there = frozenset(held.select("symbol", "session_date").iter_rows())
     return {
         symbol: frozenset(day for day in dates if day <= last and (symbol, day) not in there)

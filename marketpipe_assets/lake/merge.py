@@ -167,8 +167,8 @@ def _merge(
     asked = _asked(file, fetch)
     stored = read_file(path)
     known = facts_in(stored.schema.metadata) if stored is not None else {}
-    joined = _joined(stored, part.bars, dates)
-    if joined is not None and known.keys().isdisjoint(dates):
+    joined = _joined(stored, part.bars, dates) if known.keys().isdisjoint(dates) else None
+    if joined is not None:
         days = part.days | asked
         return _Merged(replace(path, _saying(file, joined, _stands(known, days, fetch))) if days else None)
     before = frame_of(stored)

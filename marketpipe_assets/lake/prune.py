@@ -177,11 +177,11 @@ def _unbuilt(
         files = [file for file in _files(lake, market, table, symbol) if _first_day(file.period) < before]
         return {day for file in files for day in days_in(lake, file) if day < before}
 
-    unjudged = days(RAW) - days(VALID) - days(QUARANTINED)
-    minutes = days(VALID, _regular_dates) | unjudged
-    for table in (VALID, *longer) if minutes else ():
-        keeping = {day for day in minutes if day >= policy.kept_from.get(table, date.min)}
-        yield from ((day, table) for day in keeping - days(table))
+    valid = days(VALID)
+    minutes = days(VALID, _regular_dates) | (days(RAW) - valid - days(QUARANTINED))
+    built = {VALID: valid, **{table: days(table) for table in longer}} if minutes else {}
+    for table, there in built.items():
+        yield from ((day, table) for day in minutes - there if day >= policy.kept_from.get(table, date.min))
 
 
 def _regular_dates(lake: Path, file: BarFile) -> set[date]:

@@ -15,7 +15,9 @@ from marketpipe_assets.catalog.store import Catalog
 from marketpipe_assets.cli.app import app
 from marketpipe_assets.config import Config, load_config
 from marketpipe_assets.definitions import definitions_of
+from marketpipe_assets.defs.retention import planned_pruning, prune
 from marketpipe_assets.lake.facts import fetches_of
+from marketpipe_assets.lake.prune import Policy
 from marketpipe_assets.lake.scan import read_bars
 from marketpipe_assets.lake.verify import damaged, files_of
 from marketpipe_assets.query import connect, select
@@ -109,6 +111,24 @@ def test_vendor_day_is_kept_at_local_midnight_as_it_was_given(location: Location
 
     assert (day["ts"], day["session_date"]) == (location.held("bars_1d")["ts"][0], TUESDAY)
     assert (day["open"], day["volume"], day["session"], day["provider"]) == (10.0, 39_000.0, "regular", "other")
+
+
+def test_what_is_asked_for_is_replaced_where_minutes_were_pruned(location: Location) -> None:
+    location.compared()
+    catalog, market = Catalog(location.config.catalog_url), location.config.markets[MARKET]
+    old = Policy(dict.fromkeys(("raw_bars_1m", "bars_1m"), WEDNESDAY))
+    cuts = planned_pruning(location.config.lake, market, old).cuts
+    prune(location.config.lake, catalog, location.instance, market, cuts, "pruning")
+    location.have_days("2024-01-02,11,11,11,11,39000")
+    location.have(regular_minutes("2024-01-02", price=11.0))
+
+    result = location.run("shares_compare")
+
+    assert result.success, failures_of(result)
+    assert {cut.file.table for cut in cuts} == {"raw_bars_1m", "bars_1m"}
+    assert location.held("vendor_bars_1d")["close"].to_list() == [11.0]
+    assert location.held("second_bars_1m")["close"].unique().to_list() == [11.0]
+    assert location.held("bars_1d")["close"].to_list() == [10.0]
 
 
 def test_day_that_does_not_tie_out_warns_with_the_differences(location: Location) -> None:
